@@ -1,0 +1,1 @@
+"""The upstream: its protocol, the CouchDB client, batching and the revision cache."""

@@ -1,0 +1,224 @@
+"""Every error a client can see: its HTTP status, CouchDB's lower-case name and our own stable code.
+
+Bodies are CouchDB's (`{"error": …, "reason": …}`, https://docs.couchdb.org/en/stable/api/basics.html#http-status-codes)
+plus `code`, which never changes meaning. Codes: CG1xxx request, CG2xxx who you are, CG3xxx what you may,
+CG4xxx documents, CG5xxx sync function, CG6xxx upstream, CG7xxx the gateway itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """Base of everything that may be answered to a client."""
+
+    status: ClassVar[int] = 500
+    error: ClassVar[str] = "internal_server_error"
+    code: ClassVar[str] = "CG7000"
+    default_reason: ClassVar[str] = "the gateway failed; its log says more"
+
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = reason if reason is not None else self.default_reason
+        super().__init__(self.reason)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object to answer: `{"error", "reason", "code"}`."""
+        return {"error": self.error, "reason": self.reason, "code": self.code}
+
+
+class BadRequest(GatewayError):
+    status, error, code = 400, "bad_request", "CG1000"
+    default_reason = "the request is not understood"
+
+
+class BadJson(BadRequest):
+    code = "CG1001"
+    default_reason = "invalid UTF-8 JSON"
+
+
+class BadParameter(BadRequest):
+    """A query parameter or a member of the request body has a wrong value. CouchDB says `query_parse_error`."""
+
+    error, code = "query_parse_error", "CG1002"
+
+
+class InvalidDocument(BadRequest):
+    """CouchDB's `doc_validation`: an unknown `_member`, a malformed `_rev`, `_revisions` or `_attachments`."""
+
+    error, code = "doc_validation", "CG1003"
+
+
+class InvalidDocumentId(BadRequest):
+    error, code = "illegal_docid", "CG1004"
+
+
+class TooLarge(GatewayError):
+    """The reason names the limit that was passed and its value."""
+
+    status, error, code = 413, "too_large", "CG1005"
+
+
+class UnsupportedMedia(GatewayError):
+    status, error, code = 415, "bad_content_type", "CG1006"
+
+
+class MethodNotAllowed(GatewayError):
+    status, error, code = 405, "method_not_allowed", "CG1007"
+    default_reason = "this method is not allowed here"
+
+
+class NotAcceptable(GatewayError):
+    status, error, code = 406, "not_acceptable", "CG1008"
+
+
+class IllegalName(BadRequest):
+    """A user, role, channel or database name that the rules of names.py refuse."""
+
+    error, code = "bad_request", "CG1009"
+
+
+class TooManyRequests(GatewayError):
+    status, error, code = 429, "too_many_requests", "CG1010"
+
+
+class Unauthorized(GatewayError):
+    """Whole request, never per document: the client must log in again, not drop the write."""
+
+    status, error, code = 401, "unauthorized", "CG2000"
+    default_reason = "Login required"
+
+
+class InvalidLogin(Unauthorized):
+    code = "CG2001"
+    default_reason = "Invalid login"
+
+
+class Forbidden(GatewayError):
+    status, error, code = 403, "forbidden", "CG3000"
+    default_reason = "forbidden"
+
+
+class NotFound(GatewayError):
+    status, error, code = 404, "not_found", "CG4000"
+    default_reason = "missing"
+
+
+class Deleted(NotFound):
+    code = "CG4001"
+    default_reason = "deleted"
+
+
+class UnknownDatabase(NotFound):
+    code = "CG4002"
+    default_reason = "Database does not exist."
+
+
+class Conflict(GatewayError):
+    status, error, code = 409, "conflict", "CG4003"
+    default_reason = "Document update conflict."
+
+
+class AlreadyExists(GatewayError):
+    status, error, code = 412, "file_exists", "CG4004"
+
+
+class MissingStub(GatewayError):
+    """An attachment stub names an attachment that the replaced revision does not have, or that may not be read."""
+
+    status, error, code = 412, "missing_stub", "CG4005"
+
+
+class PreconditionFailed(GatewayError):
+    status, error, code = 412, "precondition_failed", "CG4006"
+
+
+class RefusedBySyncFunction(Forbidden):
+    """`throw({forbidden: …})` and every failed `require…()`."""
+
+    code = "CG5000"
+
+
+class UnauthorizedBySyncFunction(GatewayError):
+    """`throw({unauthorized: …})`: per document, unlike a missing login."""
+
+    status, error, code = 401, "unauthorized", "CG5001"
+
+
+class SyncFunctionFailed(GatewayError):
+    """The function threw something else, or could not be run."""
+
+    status, error, code = 500, "sync_function_error", "CG5002"
+    default_reason = "Exception in JS sync function"
+
+
+class SyncFunctionRanAway(SyncFunctionFailed):
+    """Time, memory or stack limit. The reason says which."""
+
+    code = "CG5003"
+
+
+class SyncFunctionBadName(BadRequest):
+    """The function named a channel, user or role that the rules of names refuse."""
+
+    error, code = "bad_request", "CG5004"
+
+
+class UpstreamError(GatewayError):
+    """Base of everything the upstream does to us; subclasses say whether trying again may help."""
+
+    status, error, code = 502, "bad_gateway", "CG6000"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it broke, and the retries are used up."""
+
+    status, error, code = 503, "service_unavailable", "CG6001"
+    default_reason = "the upstream database server cannot be reached"
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream refuses the gateway's own credentials or rights (401, 403 at start)."""
+
+    code = "CG6002"
+
+
+class UpstreamOutcomeUnknown(UpstreamError):
+    """A write was sent and the connection broke before its answer: it may or may not be stored."""
+
+    status, error, code = 503, "service_unavailable", "CG6003"
+
+
+class NotImplementedUpstream(GatewayError):
+    """The embedded upstream lacks what CouchDB has. The reason names it."""
+
+    status, error, code = 501, "not_implemented", "CG6004"
+
+
+class Unavailable(GatewayError):
+    status, error, code = 503, "service_unavailable", "CG7001"
+    default_reason = "not ready, try again"
+
+
+def from_status(status: int, error: str, reason: str) -> GatewayError:
+    """The error class for an answer of the upstream, keeping its reason; 5xx becomes UpstreamError."""
+    by_name: dict[tuple[int, str], type[GatewayError]] = {
+        (400, "illegal_docid"): InvalidDocumentId,
+        (400, "doc_validation"): InvalidDocument,
+        (400, "query_parse_error"): BadParameter,
+        (412, "missing_stub"): MissingStub,
+        (412, "file_exists"): AlreadyExists,
+    }
+    by_status: dict[int, type[GatewayError]] = {
+        400: BadRequest,
+        403: Forbidden,
+        404: Deleted if reason == "deleted" else NotFound,
+        405: MethodNotAllowed,
+        406: NotAcceptable,
+        409: Conflict,
+        412: PreconditionFailed,
+        413: TooLarge,
+        415: UnsupportedMedia,
+    }
+    kind = by_name.get((status, error)) or by_status.get(status, UpstreamError)
+    return kind(reason)

@@ -1,0 +1,92 @@
+"""Every limit of the gateway, with its unit in its name. `check()` holds them against each other at start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Requests
+DOCUMENT_BYTES: Final = 8_000_000  # CouchDB's max_document_size
+BODY_BYTES: Final = 64_000_000  # one request body, as CouchDB's max_http_request_size
+JSON_DEPTH: Final = 500  # nesting of arrays and objects in a body
+DOCUMENT_ID_BYTES: Final = 7_168  # CouchDB's default is infinity; URLs end near 8 kB
+HEADER_BYTES: Final = 16_384
+BULK_DOCUMENTS_COUNT: Final = 10_000  # in one _bulk_docs or _bulk_get
+REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
+KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
+
+# Names
+NAME_BYTES: Final = 239  # users and roles, as Sync Gateway
+CHANNEL_NAME_BYTES: Final = 1_000
+PASSWORD_CHARACTERS: Final = 1_024
+PASSWORD_CHARACTERS_MIN: Final = 3
+
+# Sync function
+SYNC_FUNCTION_SECONDS: Final = 1.0  # one document
+SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000
+SYNC_FUNCTION_STACK_BYTES: Final = 512_000
+SYNC_FUNCTION_SOURCE_BYTES: Final = 1_000_000
+SYNC_FUNCTION_CHANNELS_COUNT: Final = 1_000  # of one document
+SYNC_FUNCTION_GRANTS_COUNT: Final = 10_000  # (principal, channel or role) pairs of one document
+
+# Writes
+WRITE_ROUTED_WAIT_SECONDS: Final = 10.0  # then a stored write answers 202
+WRITE_IN_FLIGHT_WAIT_SECONDS: Final = 0.1  # how long a row waits for the answer of its own write
+VERDICT_SECONDS: Final = 60.0
+VERDICTS_COUNT: Final = 50_000
+UPSTREAM_BATCH_DOCUMENTS_COUNT: Final = 500
+UPSTREAM_BATCH_BYTES: Final = 16_000_000
+
+# Upstream
+UPSTREAM_CONNECT_SECONDS: Final = 5.0
+UPSTREAM_REQUEST_SECONDS: Final = 60.0
+UPSTREAM_RETRIES_COUNT: Final = 4  # of reads; writes are not repeated after an unknown outcome
+UPSTREAM_RETRY_FIRST_SECONDS: Final = 0.1
+UPSTREAM_RETRY_LAST_SECONDS: Final = 10.0
+UPSTREAM_CONNECTIONS_COUNT: Final = 64
+UPSTREAM_HEARTBEAT_SECONDS: Final = 5.0
+UPSTREAM_SILENCE_SECONDS: Final = 20.0  # a feed without rows and heartbeats is dead
+
+# Router
+ROUTER_BATCH_ROWS_COUNT: Final = 500
+LEAF_ANCESTORS_COUNT: Final = 50  # ancestor revision ids kept with a leaf
+SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable this long (A19)
+
+# Reads
+REVISION_CACHE_BYTES: Final = 64_000_000
+CHANGES_PAGE_ROWS_COUNT: Final = 500  # rows built and sent at once
+PENDING_COUNT: Final = 1_000  # counted exactly up to here
+HEARTBEAT_MIN_SECONDS: Final = 1.0
+HEARTBEAT_DEFAULT_SECONDS: Final = 60.0  # heartbeat=true, as CouchDB
+FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
+FEED_TIMEOUT_MAX_SECONDS: Final = 900.0
+FEEDS_COUNT: Final = 50_000  # waiting feeds in one process
+FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
+
+# Logins
+CREDENTIALS_COUNT: Final = 25_000  # verified credentials kept
+CREDENTIALS_SECONDS: Final = 300.0
+HASHES_AT_ONCE_COUNT: Final = 2  # argon2 is memory-hard by design
+HASHES_WAITING_COUNT: Final = 200  # logins waiting for a hash; past that 503
+
+# Local documents
+LOCAL_DOCUMENT_BYTES: Final = 1_000_000
+LOCAL_DOCUMENTS_COUNT: Final = 10_000  # of one user
+
+# Server
+DRAIN_SECONDS: Final = 10.0
+STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
+
+
+def check() -> None:
+    """Raise ValueError when two limits contradict each other."""
+    rules = {
+        "a document fits into a request body": DOCUMENT_BYTES <= BODY_BYTES,
+        "an upstream batch holds at least one document": DOCUMENT_BYTES <= UPSTREAM_BATCH_BYTES,
+        "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,
+        "a verdict outlives the wait for its routing": VERDICT_SECONDS >= WRITE_ROUTED_WAIT_SECONDS,
+        "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
+        "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
+    }
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise ValueError("limits contradict each other: " + "; ".join(broken))
