@@ -127,7 +127,7 @@ def _list(items: Sequence[bytes]) -> bytes:
 
 
 def _term(value: Any) -> bytes:
-    """EJSON as a term: an object is `{[{Key, Value}, …]}`, a string a binary; Erlang writes a list of bytes as a string."""
+    """EJSON as a term: an object is `{[{Key, Value}, …]}`, a string a binary, a list of bytes an Erlang string."""
     if value is None:
         return _atom("null")
     if isinstance(value, bool):
