@@ -195,6 +195,12 @@ class NotImplementedUpstream(GatewayError):
     status, error, code = 501, "not_implemented", "CG6004"
 
 
+class UnreadableDocument(UpstreamError):
+    """The upstream's answer for this one document is larger or nested deeper than the gateway reads."""
+
+    code = "CG6005"
+
+
 class Unavailable(GatewayError):
     status, error, code = 503, "service_unavailable", "CG7001"
     default_reason = "not ready, try again"

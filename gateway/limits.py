@@ -35,6 +35,10 @@ VERDICT_SECONDS: Final = 60.0
 VERDICTS_COUNT: Final = 50_000
 UPSTREAM_BATCH_DOCUMENTS_COUNT: Final = 500
 UPSTREAM_BATCH_BYTES: Final = 16_000_000
+UPSTREAM_BULKS_COUNT: Final = 4  # bulk requests of one kind in flight when the first is slow; else one
+UPSTREAM_BULK_PATIENCE_SECONDS: Final = 0.1  # then a bulk in flight counts as slow
+UPSTREAM_WAITING_BYTES: Final = 256_000_000  # writes waiting for their bulk; past that 503
+UPSTREAM_BATCH_ATTACHMENTS_COUNT: Final = 20  # documents in one bulk read that inlines attachments
 
 # Upstream
 UPSTREAM_CONNECT_SECONDS: Final = 5.0
@@ -45,6 +49,11 @@ UPSTREAM_RETRY_LAST_SECONDS: Final = 10.0
 UPSTREAM_CONNECTIONS_COUNT: Final = 64
 UPSTREAM_HEARTBEAT_SECONDS: Final = 5.0
 UPSTREAM_SILENCE_SECONDS: Final = 20.0  # a feed without rows and heartbeats is dead
+UPSTREAM_ANSWER_BYTES: Final = 128_000_000  # one answer that is read whole; a bulk read past that is split
+UPSTREAM_ROW_BYTES: Final = 8_000_000  # one row of a feed: an id and every leaf
+UPSTREAM_STREAMS_COUNT: Final = 256  # pass-through requests (attachments, views) at once
+UPSTREAM_STREAM_SILENCE_SECONDS: Final = 600.0  # building a view sends nothing for minutes
+UPSTREAM_SINGLE_READS_COUNT: Final = 8  # at once, from a server without CouchDB's bulk reads
 
 # Router
 ROUTER_BATCH_ROWS_COUNT: Final = 500
@@ -65,6 +74,8 @@ FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it
 # Logins
 CREDENTIALS_COUNT: Final = 25_000  # verified credentials kept
 CREDENTIALS_SECONDS: Final = 300.0
+HASH_MEMORY_KIBIBYTES: Final = 19_456  # OWASP's parameters of argon2id, with one lane
+HASH_PASSES_COUNT: Final = 2
 HASHES_AT_ONCE_COUNT: Final = 2  # argon2 is memory-hard by design
 HASHES_WAITING_COUNT: Final = 200  # logins waiting for a hash; past that 503
 
@@ -76,6 +87,20 @@ LOCAL_DOCUMENTS_COUNT: Final = 10_000  # of one user
 DRAIN_SECONDS: Final = 10.0
 STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
 
+# Embedded upstream
+EMBEDDED_COMMIT_ROWS_COUNT: Final = 5_000  # about as many rows in one transaction of waiting writes
+EMBEDDED_READERS_COUNT: Final = 4  # reading threads of one embedded server
+EMBEDDED_FEED_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the file again
+EMBEDDED_CHUNK_BYTES: Final = 262_144  # of an attachment, as stored and streamed
+EMBEDDED_INLINE_ATTACHMENTS_BYTES: Final = 64_000_000  # sent inline or collected in memory by one answer
+EMBEDDED_ATTACHMENT_BYTES: Final = 1_073_741_824  # CouchDB's max_attachment_size
+EMBEDDED_SORT_ROWS_COUNT: Final = 100_000  # documents sorted in memory by one _find
+EMBEDDED_FIND_SECONDS: Final = 30.0  # one _find, or one batch of a selector filter
+EMBEDDED_REGEX_SECONDS: Final = 0.5  # $regex on one value
+EMBEDDED_PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
+EMBEDDED_PURGE_REVISIONS_COUNT: Final = 1_000
+EMBEDDED_PAGE_ROWS_COUNT: Final = 1_000  # rows read from the file at once for _all_docs and _changes
+
 
 def check() -> None:
     """Raise ValueError when two limits contradict each other."""
@@ -85,6 +110,8 @@ def check() -> None:
         "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,
         "a verdict outlives the wait for its routing": VERDICT_SECONDS >= WRITE_ROUTED_WAIT_SECONDS,
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
+        "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
+        "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
         "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

@@ -1,1 +1,1 @@
-
+"""Channel-filtered changes: pages from the index, waking, running feeds."""

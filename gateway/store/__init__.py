@@ -1,1 +1,1 @@
-
+"""The metadata store: the protocol and its implementation on SQLite."""

@@ -1,0 +1,124 @@
+"""SQLite connections and the threads they live in: one that writes, several that read snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from gateway import limits
+
+T = TypeVar("T")
+
+
+class StoreError(Exception):
+    """The metadata store cannot be opened. The message says why and names the file."""
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """A connection with our pragmas. A commit is on the disk when it returns (synchronous=FULL): sequences that were
+    handed to clients must never be given out twice."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    if readonly:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of every migration, in order."""
+    folder = resources.files("gateway.store") / "migrations"
+    found = sorted((file.name, file.read_text("utf-8")) for file in folder.iterdir() if file.name.endswith(".sql"))
+    return [(int(name.partition("_")[0]), text) for name, text in found]
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to the newest version, each migration in a transaction of its own.
+
+    Raises StoreError for a store written by a newer gateway.
+    """
+    known = migrations()
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > known[-1][0]:
+        raise StoreError(f"was written by a newer version (schema {version}, this gateway knows {known[-1][0]})")
+    for number, text in known:
+        if number > version:
+            connection.executescript(f"BEGIN EXCLUSIVE;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+class Connections:
+    """The writing thread and the reading threads of one file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open, create if missing, migrate. Raises StoreError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writing = connect(path)
+            migrate(self._writing)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            raise StoreError(f"metadata store {path}: {error}") from error
+        self._path = path
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(limits.STORE_READERS_COUNT, "store-reader")
+        self._local = threading.local()
+        self._reading: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    async def write(self, function: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
+        """Run `function` in the writing thread, within one transaction.
+
+        `then` runs in that thread after the commit, before the next transaction begins. Shielded: a caller that is
+        cancelled does not undo it.
+        """
+
+        def run() -> T:
+            self._writing.execute("BEGIN IMMEDIATE")
+            try:
+                result = function(self._writing)
+                self._writing.execute("COMMIT")
+            except BaseException:
+                if self._writing.in_transaction:
+                    self._writing.execute("ROLLBACK")
+                raise
+            if then is not None:
+                then(result)
+            return result
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, run))
+
+    async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in a reading thread, within one snapshot."""
+
+        def run() -> T:
+            connection = self._reader()
+            connection.execute("BEGIN")
+            try:
+                return function(connection)
+            finally:
+                connection.execute("COMMIT")
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect(self._path, readonly=True)
+            with self._lock:
+                self._reading.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Wait for what is running, then close every connection."""
+        for pool in (self._readers, self._writer):
+            await asyncio.to_thread(pool.shutdown)
+        for connection in (*self._reading, self._writing):
+            connection.close()

@@ -1,0 +1,264 @@
+"""The routing index in one SQLite snapshot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+
+from gateway.model.intervals import OPEN, Access, ChannelId, Role
+from gateway.model.leaves import Leaf
+from gateway.model.names import PUBLIC_CHANNEL
+from gateway.model.revisions import winner_first
+from gateway.store import rows
+from gateway.store.protocol import DocumentEntry, DocumentId, DocumentRow, IdRange
+
+# Up to so many channels are merged by SQLite as one compound query, which reads only the rows it answers. Past it each
+# row would pass through too many merges: then all channels are searched together, in growing windows of sequences.
+COMPOUND_CHANNELS = 24
+FIRST_WINDOW = 512
+WINDOW_GROWTH = 8
+
+
+class SqliteIndex:
+    """Implements `Index` over one connection inside a read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, database: int, star: ChannelId, public: ChannelId) -> None:
+        self._sql = connection.execute
+        self._database = database
+        self.star = star
+        self.public = public
+        self.state = rows.state(connection, database)
+
+    def access(self, user: str) -> Access | None:
+        found = self._sql(
+            "SELECT id FROM principal WHERE database = ? AND kind = 'user' AND name = ?", (self._database, user)
+        ).fetchone()
+        if found is None:
+            return None
+        life, channels = self._life(found[0]), self._access(found[0], "channel")
+        channels.setdefault(self.public, []).insert(0, (0, OPEN))
+        roles = [
+            Role(membership, self._life(role), self._access(role, "channel"))
+            for role, membership in self._access(found[0], "role").items()
+        ]
+        return Access(life, channels, roles)
+
+    def _life(self, principal: int) -> list[tuple[int, int]]:
+        found = self._sql("SELECT from_seq, until_seq FROM life WHERE principal = ? ORDER BY from_seq", (principal,))
+        return [(start, OPEN if end is None else end) for start, end in found]
+
+    def _access(self, principal: int, kind: str) -> dict[int, list[tuple[int, int]]]:
+        return rows.intervals_by(
+            self._sql(
+                "SELECT target, from_seq, until_seq FROM access WHERE principal = ? AND kind = ?"
+                " ORDER BY target, from_seq",
+                (principal, kind),
+            )
+        )
+
+    def channel_ids(self, names: Iterable[str]) -> dict[str, ChannelId]:
+        found = self._sql(
+            "SELECT name, id FROM channel WHERE database = ? AND name IN (SELECT value FROM json_each(?))",
+            (self._database, rows.ids_json(list(names))),
+        )
+        return dict(found.fetchall())
+
+    def channel_names(self, ids: Iterable[ChannelId]) -> dict[ChannelId, str]:
+        found = self._sql(
+            "SELECT id, name FROM channel WHERE id IN (SELECT value FROM json_each(?))", (rows.ids_json(list(ids)),)
+        )
+        return dict(found.fetchall())
+
+    def documents(self, ids: Collection[DocumentId]) -> dict[DocumentId, DocumentRow]:
+        found = self._sql(
+            f"SELECT {rows.DOCUMENT_COLUMNS} FROM document d WHERE d.id IN (SELECT value FROM json_each(?))",
+            (rows.ids_json(ids),),
+        )
+        return {row[0]: rows.document(row) for row in found}
+
+    def find(self, doc_ids: Collection[str]) -> dict[str, DocumentRow]:
+        found = self._sql(
+            f"SELECT {rows.DOCUMENT_COLUMNS} FROM document d"
+            " WHERE d.database = ? AND d.doc IN (SELECT value FROM json_each(?))",
+            (self._database, rows.ids_json(doc_ids)),
+        )
+        return {row[1]: rows.document(row) for row in found}
+
+    def leaves(self, ids: Collection[DocumentId], *, superseded: bool = False) -> dict[DocumentId, list[Leaf]]:
+        current = "" if superseded else " AND superseded_at IS NULL"
+        found: dict[DocumentId, list[Leaf]] = {}
+        for document, *row in self._sql(
+            f"SELECT document, {rows.LEAF_COLUMNS} FROM leaf"
+            f" WHERE document IN (SELECT value FROM json_each(?)){current}",
+            (rows.ids_json(ids),),
+        ):
+            found.setdefault(document, []).append(rows.leaf(tuple(row)))
+        for document, leaves in found.items():
+            if len(leaves) > 1:
+                rank = {
+                    rev: at for at, (rev, _) in enumerate(winner_first((leaf.rev, leaf.deleted) for leaf in leaves))
+                }
+                found[document] = sorted(leaves, key=lambda leaf: (leaf.superseded_at is not None, rank[leaf.rev]))
+        return found
+
+    def live(
+        self, channels: Collection[ChannelId], after: int, upto: int, limit: int
+    ) -> Sequence[tuple[int, DocumentId]]:
+        if not channels or after >= upto or limit <= 0:
+            return []
+        if len(channels) <= COMPOUND_CHANNELS:
+            terms = " UNION ".join(
+                "SELECT seq, document FROM channel_entry WHERE channel = ? AND seq > ? AND seq <= ?"
+                " AND deleted = 0 AND removed = 0"
+                for _ in channels
+            )
+            values = [value for channel in channels for value in (channel, after, upto)]
+            return self._sql(f"{terms} ORDER BY seq LIMIT ?", (*values, limit)).fetchall()
+        found: list[tuple[int, DocumentId]] = []
+        window, start = FIRST_WINDOW, after
+        names = rows.ids_json(channels)
+        while start < upto and len(found) < limit:
+            end = min(upto, start + window)
+            found += self._sql(
+                "SELECT DISTINCT seq, document FROM channel_entry WHERE channel IN (SELECT value FROM json_each(?))"
+                " AND seq > ? AND seq <= ? AND deleted = 0 AND removed = 0 ORDER BY seq LIMIT ?",
+                (names, start, end, limit - len(found)),
+            ).fetchall()
+            start, window = end, window * WINDOW_GROWTH
+        return found
+
+    def count_live(self, channels: Collection[ChannelId], after: int, upto: int, cap: int) -> int:
+        if len(channels) == 1 and after < upto:
+            (channel,) = channels
+            found = self._sql(
+                "SELECT count(*) FROM (SELECT 1 FROM channel_entry WHERE channel = ? AND seq > ? AND seq <= ?"
+                " AND deleted = 0 AND removed = 0 LIMIT ?)",
+                (channel, after, upto, cap),
+            ).fetchone()
+            return int(found[0])
+        return len(self.live(channels, after, upto, cap))
+
+    def live_descending(
+        self, channels: Collection[ChannelId], before: int, limit: int
+    ) -> Sequence[tuple[int, DocumentId]]:
+        if not channels:
+            return []
+        return self._sql(
+            "SELECT DISTINCT seq, document FROM channel_entry WHERE channel IN (SELECT value FROM json_each(?))"
+            " AND seq < ? AND deleted = 0 AND removed = 0 ORDER BY seq DESC LIMIT ?",
+            (rows.ids_json(channels), before, limit),
+        ).fetchall()
+
+    def live_by_id(self, channels: Collection[ChannelId], query: IdRange) -> Sequence[DocumentRow]:
+        if not channels:
+            return []
+        source, values = self._live_documents(channels)
+        conditions, bounds = _id_conditions(query)
+        order = "DESC" if query.descending else "ASC"
+        found = self._sql(
+            f"SELECT {rows.DOCUMENT_COLUMNS} FROM {source} {conditions} ORDER BY d.doc {order} LIMIT ? OFFSET ?",
+            (*values, *bounds, query.limit, query.skip),
+        )
+        return [rows.document(row) for row in found]
+
+    def count_live_by_id(self, channels: Collection[ChannelId], below: IdRange | None = None) -> int:
+        if not channels:
+            return 0
+        if self.star in channels and below is None:
+            return self.state.doc_count
+        source, values = self._live_documents(channels)
+        condition, bound = "", ()
+        if below is not None:
+            if below.start is None:
+                return 0
+            condition, bound = f"AND d.doc {'>' if below.descending else '<'} ?", (below.start,)  # type: ignore[assignment]
+        found = self._sql(f"SELECT count(*) FROM {source} {condition}", (*values, *bound)).fetchone()
+        return int(found[0])
+
+    def _live_documents(self, channels: Collection[ChannelId]) -> tuple[str, tuple[object, ...]]:
+        """FROM and WHERE that give each document alive in any of `channels` once, at the cost of what they hold; a
+        holder of `*` walks the documents in order of their ids instead."""
+        if self.star in channels:
+            return "document d WHERE d.database = ? AND d.winner IS NOT NULL AND d.deleted = 0", (self._database,)
+        return (
+            "document d WHERE d.id IN (SELECT document FROM channel_entry WHERE channel IN"
+            " (SELECT value FROM json_each(?)) AND deleted = 0 AND removed = 0)",
+            (rows.ids_json(channels),),
+        )
+
+    def gone(
+        self, channel: ChannelId, after: int, upto: int, limit: int, *, deleted_only: bool
+    ) -> Sequence[tuple[int, DocumentId]]:
+        if after >= upto:
+            return []
+        deleted = "JOIN document d ON d.id = e.document AND d.deleted = 1" if deleted_only else ""
+        return self._sql(
+            f"SELECT e.seq, e.document FROM channel_entry e {deleted} WHERE e.channel = ? AND e.seq > ? AND e.seq <= ?"
+            " AND (e.deleted = 1 OR e.removed = 1) ORDER BY e.seq LIMIT ?",
+            (channel, after, upto, limit),
+        ).fetchall()
+
+    def entries(self, channel: ChannelId, after: int, limit: int) -> Sequence[tuple[int, DocumentId, bool]]:
+        one = "SELECT seq, document, {} FROM channel_entry WHERE channel = ? AND seq > ? AND {}"
+        return [
+            (seq, document, bool(gone))
+            for seq, document, gone in self._sql(
+                one.format(0, "deleted = 0 AND removed = 0")
+                + " UNION ALL "
+                + one.format(1, "(deleted = 1 OR removed = 1)")
+                + " ORDER BY seq LIMIT ?",
+                (channel, after, channel, after, limit),
+            )
+        ]
+
+    def entries_of(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[DocumentEntry]]:
+        found: dict[DocumentId, list[DocumentEntry]] = {}
+        for document, channel, seq, deleted, removed in self._sql(
+            "SELECT document, channel, seq, deleted, removed FROM channel_entry"
+            " WHERE document IN (SELECT value FROM json_each(?))",
+            (rows.ids_json(ids),),
+        ):
+            found.setdefault(document, []).append(DocumentEntry(channel, seq, bool(deleted), bool(removed)))
+        return found
+
+    def channels_of(self, ids: Collection[DocumentId]) -> dict[DocumentId, set[ChannelId]]:
+        found: dict[DocumentId, set[ChannelId]] = {}
+        for document, channel in self._sql(
+            "SELECT document, channel FROM channel_entry WHERE document IN (SELECT value FROM json_each(?))"
+            " AND deleted = 0 AND removed = 0",
+            (rows.ids_json(ids),),
+        ):
+            found.setdefault(document, set()).add(channel)
+        return found
+
+    def spans(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[tuple[ChannelId, int, int]]]:
+        found: dict[DocumentId, list[tuple[ChannelId, int, int]]] = {}
+        for document, channel, start, end in self._sql(
+            "SELECT document, channel, from_seq, until_seq FROM doc_span"
+            " WHERE document IN (SELECT value FROM json_each(?))",
+            (rows.ids_json(ids),),
+        ):
+            found.setdefault(document, []).append((channel, start, OPEN if end is None else end))
+        return found
+
+
+def public_and_star(connection: sqlite3.Connection, database: int) -> tuple[ChannelId, ChannelId]:
+    """Ids of `!` and `*`, which every database has from its beginning."""
+    found = dict(
+        connection.execute(
+            "SELECT name, id FROM channel WHERE database = ? AND name IN (?, '*')", (database, PUBLIC_CHANNEL)
+        ).fetchall()
+    )
+    return found[PUBLIC_CHANNEL], found["*"]
+
+
+def _id_conditions(query: IdRange) -> tuple[str, tuple[str, ...]]:
+    conditions, values = "", []
+    if query.start is not None:
+        conditions += f" AND d.doc {'<=' if query.descending else '>='} ?"
+        values.append(query.start)
+    if query.end is not None:
+        operator = (">" if query.descending else "<") + ("=" if query.inclusive_end else "")
+        conditions += f" AND d.doc {operator} ?"
+        values.append(query.end)
+    return conditions, tuple(values)

@@ -1,0 +1,62 @@
+"""`_local` documents: checkpoints of replicators, one namespace for each owner, never replicated.
+
+Revisions are `0-N` as CouchDB's (https://docs.couchdb.org/en/stable/api/local.html).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from gateway import limits
+from gateway.errors import Conflict, NotFound, TooManyRequests
+
+
+def get(connection: sqlite3.Connection, database: int, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
+    row = connection.execute(
+        "SELECT rev, body FROM local_doc WHERE database = ? AND owner = ? AND doc = ?", (database, owner, doc)
+    ).fetchone()
+    return None if row is None else (f"0-{row[0]}", json.loads(row[1]))
+
+
+def put(
+    connection: sqlite3.Connection, database: int, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]
+) -> str:
+    found = get(connection, database, owner, doc)
+    if found is None:
+        if rev is not None and rev != "0-0":
+            raise Conflict
+        (count,) = connection.execute(
+            "SELECT count(*) FROM local_doc WHERE database = ? AND owner = ?", (database, owner)
+        ).fetchone()
+        if count >= limits.LOCAL_DOCUMENTS_COUNT:
+            raise TooManyRequests(f"a user may store {limits.LOCAL_DOCUMENTS_COUNT} local documents")
+        number = 1
+    else:
+        if rev != found[0]:
+            raise Conflict
+        number = int(found[0][2:]) + 1
+    connection.execute(
+        "INSERT OR REPLACE INTO local_doc (database, owner, doc, rev, body) VALUES (?, ?, ?, ?, ?)",
+        (database, owner, doc, number, json.dumps(body)),
+    )
+    return f"0-{number}"
+
+
+def delete(connection: sqlite3.Connection, database: int, owner: str, doc: str, rev: str | None) -> None:
+    found = get(connection, database, owner, doc)
+    if found is None:
+        raise NotFound
+    if rev != found[0]:
+        raise Conflict
+    connection.execute("DELETE FROM local_doc WHERE database = ? AND owner = ? AND doc = ?", (database, owner, doc))
+
+
+def listing(connection: sqlite3.Connection, database: int, owner: str, limit: int) -> list[tuple[str, str, Any]]:
+    found = connection.execute(
+        "SELECT doc, rev, body FROM local_doc WHERE database = ? AND owner = ? ORDER BY doc LIMIT ?",
+        (database, owner, limit),
+    )
+    return [(doc, f"0-{rev}", json.loads(body)) for doc, rev, body in found]

@@ -1,0 +1,264 @@
+"""The metadata store: principals, the routing index, local documents. One protocol, held by tests/store to its words.
+
+Reads happen in snapshots: a function is given an `Index` and runs in a reading thread, everything it reads is of one
+moment (routing-rules A17). Writes are whole transactions, one after the other for each database: the row lock first,
+then reading, then giving out sequences, so sequence order is commit order (W12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from gateway.couch.upstream import Identity
+from gateway.model.apply import Found, Recorded
+from gateway.model.intervals import Access, ChannelId
+from gateway.model.leaves import Leaf
+from gateway.model.routing import Routing
+
+T = TypeVar("T")
+DocumentId: TypeAlias = int
+PrincipalKind: TypeAlias = Literal["user", "role"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """The row of one database, as of one moment."""
+
+    last_seq: int
+    access_seq: int
+    epoch: str
+    upstream_since: str
+    identity: Identity | None
+    purge_seq: str
+    sync_digest: str
+    doc_count: int
+    doc_del_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A routed document. `winner` is None for a ghost, whose leaves were all purged."""
+
+    document: DocumentId
+    id: str
+    seq: int
+    winner: str | None
+    deleted: bool
+    leaves: int
+    purged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocument:
+    """What the upstream has of one document now; routings are by name, the store interns them."""
+
+    id: str
+    leaves: Sequence[tuple[Found, Routing | None, str | None]]  # (leaf, its routing if it is new, why refused)
+    purged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One document's change, as it is published to waiting feeds."""
+
+    seq: int
+    id: str
+    document: DocumentId
+    winner: str | None
+    single: bool  # one leaf only, never purged: the row can be made without the store
+    live: frozenset[ChannelId]
+    gone: frozenset[ChannelId]  # channels in which the entry is now deleted or removed
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One committed transaction: what feeds and caches must learn of it."""
+
+    database: str
+    first_seq: int
+    last_seq: int
+    entries: Sequence[Entry] = ()
+    users: frozenset[str] = frozenset()  # whose access or properties changed, also through a role
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user or role with what is computed for it. `properties` are the caller's own (JSON)."""
+
+    kind: PrincipalKind
+    name: str
+    seq: int
+    properties: Mapping[str, Any]
+    admin_channels: frozenset[str]
+    admin_roles: frozenset[str]
+    channels: Mapping[str, int]  # every channel it has now, through roles too, with the sequence since when
+    roles: frozenset[str]  # roles it has now, existing ones only
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalChange:
+    """What to make of a principal; None leaves a set as it is. `properties` are merged in; a None value drops one."""
+
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    admin_channels: Collection[str] | None = None
+    admin_roles: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentEntry:
+    """One document in one channel."""
+
+    channel: ChannelId
+    seq: int
+    deleted: bool
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """Documents by id, compared as UTF-8 bytes. When descending from `start` down to `end`."""
+
+    start: str | None = None
+    end: str | None = None
+    inclusive_end: bool = True
+    descending: bool = False
+    skip: int = 0
+    limit: int = 1_000
+
+
+class Index(Protocol):
+    """The routing index at one moment. Not to be kept beyond the function it was given to."""
+
+    state: DatabaseState
+    star: ChannelId
+    public: ChannelId
+
+    def access(self, user: str) -> Access | None:
+        """All of the user's access, past and present; None when there never was such a user."""
+
+    def channel_ids(self, names: Iterable[str]) -> dict[str, ChannelId]:
+        """Ids of those channels that are known."""
+
+    def channel_names(self, ids: Iterable[ChannelId]) -> dict[ChannelId, str]: ...
+
+    def documents(self, ids: Collection[DocumentId]) -> dict[DocumentId, DocumentRow]: ...
+
+    def find(self, doc_ids: Collection[str]) -> dict[str, DocumentRow]:
+        """Rows of these documents by their ids; unknown ones are left out."""
+
+    def leaves(self, ids: Collection[DocumentId], *, superseded: bool = False) -> dict[DocumentId, list[Leaf]]:
+        """Current leaves, the winner first; with `superseded` also those within their grace time, after them."""
+
+    def live(
+        self, channels: Collection[ChannelId], after: int, upto: int, limit: int
+    ) -> Sequence[tuple[int, DocumentId]]:
+        """Distinct (seq, document) of live entries in any of `channels` with after < seq <= upto, by seq."""
+
+    def count_live(self, channels: Collection[ChannelId], after: int, upto: int, cap: int) -> int:
+        """How many `live` would list, at most `cap`."""
+
+    def live_descending(
+        self, channels: Collection[ChannelId], before: int, limit: int
+    ) -> Sequence[tuple[int, DocumentId]]:
+        """As `live`, newest first, with seq < before."""
+
+    def live_by_id(self, channels: Collection[ChannelId], query: IdRange) -> Sequence[DocumentRow]:
+        """Documents with a live entry in any of `channels`, by id."""
+
+    def count_live_by_id(self, channels: Collection[ChannelId], below: IdRange | None = None) -> int:
+        """How many documents have a live entry in any of `channels`, with `below` only those that come before its
+        start."""
+
+    def gone(
+        self, channel: ChannelId, after: int, upto: int, limit: int, *, deleted_only: bool
+    ) -> Sequence[tuple[int, DocumentId]]:
+        """(seq, document) of entries deleted or removed in `channel`, after < seq <= upto, by seq; with
+        `deleted_only` of those documents alone that are deleted now."""
+
+    def entries(self, channel: ChannelId, after: int, limit: int) -> Sequence[tuple[int, DocumentId, bool]]:
+        """(seq, document, whether deleted or removed) of every entry of `channel` with seq > after, by seq."""
+
+    def entries_of(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[DocumentEntry]]:
+        """All entries of each document."""
+
+    def channels_of(self, ids: Collection[DocumentId]) -> dict[DocumentId, set[ChannelId]]:
+        """The channels in which each document has a live entry now."""
+
+    def spans(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[tuple[ChannelId, int, int]]]:
+        """(channel, from, until) in which each document, alive, was in a channel; OPEN for no end."""
+
+
+class DatabaseStore(Protocol):
+    """One configured database."""
+
+    name: str
+
+    async def state(self) -> DatabaseState: ...
+
+    async def read(self, function: Callable[[Index], T]) -> T:
+        """`function(index)` in a reading thread, within one snapshot."""
+
+    async def recorded(self, ids: Collection[str]) -> dict[str, Recorded]:
+        """What the index knows of these documents; unknown ones are left out. Names are interned ids."""
+
+    async def apply(
+        self, documents: Sequence[FoundDocument], *, upstream_since: str | None, now: float
+    ) -> dict[str, frozenset[str]]:
+        """Make what was found the recorded state, in one transaction, and remember the upstream position.
+
+        Documents whose leaves are the recorded ones take no sequence. Answers the leaves now recorded for each id.
+        `now` (unix seconds) marks superseded leaves. The publication is delivered before this returns.
+        """
+
+    async def remember(
+        self, *, identity: Identity | None = None, purge_seq: str | None = None, sync_source: str | None = None
+    ) -> None:
+        """Store facts about the upstream or the sync function in use; None leaves one as it is."""
+
+    async def recorded_ids(self, after: str, limit: int) -> list[str]:
+        """Ids of documents that have leaves, in order, after the given one: to walk all of them (W8)."""
+
+    async def forget_superseded(self, before: float) -> int:
+        """Drop leaves superseded before that time (unix seconds); how many."""
+
+    async def put_principal(
+        self, kind: PrincipalKind, name: str, change: PrincipalChange, *, must_be_new: bool = False
+    ) -> bool:
+        """Create or change a user or role in one transaction; True if it was created.
+
+        A change that changes nothing takes no sequence. With `must_be_new` raises Conflict if it exists.
+        """
+
+    async def delete_principal(self, kind: PrincipalKind, name: str) -> None:
+        """End its life; what documents grant to it stays for the day it is created again. Raises NotFound."""
+
+    async def principal(self, kind: PrincipalKind, name: str) -> Principal | None: ...
+
+    async def principals(self, kind: PrincipalKind) -> list[tuple[str, Mapping[str, Any]]]:
+        """(name, properties) of all that live, by name."""
+
+    async def local_get(self, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
+        """(rev, body) of a local document in the owner's namespace."""
+
+    async def local_put(self, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]) -> str:
+        """Store it over `rev` and answer the new one (`0-N`). Raises Conflict; TooManyRequests at the owner's limit."""
+
+    async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
+        """Raises NotFound, Conflict."""
+
+    async def local_list(self, owner: str, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
+        """(doc, rev, body) by id."""
+
+
+class MetadataStore(Protocol):
+    """The gateway's own database."""
+
+    async def database(self, name: str) -> DatabaseStore:
+        """The store of one database, made if missing."""
+
+    def subscribe(self, listener: Callable[[Publication], None]) -> None:
+        """Call `listener` on the event loop for every committed transaction that took a sequence, in order."""
+
+    async def close(self) -> None: ...

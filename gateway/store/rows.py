@@ -1,0 +1,73 @@
+"""Between SQLite rows and the values of the model."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from gateway.couch.upstream import Identity
+from gateway.model.intervals import OPEN, Interval
+from gateway.model.leaves import Leaf, LeafRouting
+from gateway.store.protocol import DatabaseState, DocumentRow
+
+DOCUMENT_COLUMNS = "d.id, d.doc, d.seq, d.winner, d.deleted, d.leaves, d.purged_seq IS NOT NULL"
+LEAF_COLUMNS = "rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at"
+_EMPTY: frozenset[Any] = frozenset()
+
+
+def ids_json(ids: Collection[Any]) -> str:
+    """For `IN (SELECT value FROM json_each(?))`: one bound value however many there are."""
+    return json.dumps(list(ids))
+
+
+def state(connection: sqlite3.Connection, database: int) -> DatabaseState:
+    row = connection.execute(
+        "SELECT last_seq, access_seq, epoch, upstream_since, server_uuid, instance_start_time, purge_seq, sync_digest,"
+        " doc_count, doc_del_count FROM database WHERE id = ?",
+        (database,),
+    ).fetchone()
+    identity = Identity(row[4], row[5]) if row[5] else None
+    return DatabaseState(row[0], row[1], row[2], row[3], identity, row[6], row[7], row[8], row[9])
+
+
+def document(row: tuple[Any, ...]) -> DocumentRow:
+    return DocumentRow(row[0], row[1], row[2], row[3], bool(row[4]), row[5], bool(row[6]))
+
+
+def _pairs(text: str) -> frozenset[tuple[int, int]]:
+    return _EMPTY if text == "[]" else frozenset((left, right) for left, right in json.loads(text))
+
+
+def leaf(row: tuple[Any, ...]) -> Leaf:
+    rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at = row
+    routing = LeafRouting(frozenset(json.loads(channels)), _pairs(grants), _pairs(roles), expiry, refused)
+    return Leaf(rev, bool(deleted), seq, routing, _pairs(inherited), tuple(json.loads(ancestors)), superseded_at)
+
+
+def leaf_values(document_id: int, value: Leaf) -> tuple[Any, ...]:
+    """The values of `leaf`'s columns: document, then LEAF_COLUMNS."""
+    routing = value.routing
+    return (
+        document_id,
+        value.rev,
+        int(value.deleted),
+        value.seq,
+        json.dumps(sorted(routing.channels)),
+        json.dumps(sorted(routing.grants)),
+        json.dumps(sorted(routing.roles)),
+        routing.expiry,
+        json.dumps(sorted(value.inherited)),
+        json.dumps(value.ancestors),
+        routing.refused,
+        value.superseded_at,
+    )
+
+
+def intervals_by(rows: Iterable[tuple[Any, int, int | None]]) -> dict[Any, list[Interval]]:
+    """(key, from, until) rows → intervals by key; NULL is OPEN."""
+    found: dict[Any, list[Interval]] = {}
+    for key, start, end in rows:
+        found.setdefault(key, []).append((start, OPEN if end is None else end))
+    return found

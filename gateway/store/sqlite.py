@@ -1,0 +1,186 @@
+"""The metadata store on SQLite: one file, one writing thread, several that read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.couch.upstream import Identity
+from gateway.model.apply import Recorded
+from gateway.model.names import ALL_CHANNELS, PUBLIC_CHANNEL
+from gateway.store import documents, local_docs, principals, rows
+from gateway.store.connections import Connections
+from gateway.store.index import SqliteIndex, public_and_star
+from gateway.store.protocol import (
+    DatabaseState,
+    FoundDocument,
+    Index,
+    Principal,
+    PrincipalChange,
+    PrincipalKind,
+    Publication,
+)
+from gateway.store.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Implements `MetadataStore`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, created and migrated if need be. Raises StoreError naming it. Blocks; call it at start."""
+        self._connections = Connections(path)
+        self._listeners: list[Callable[[Publication], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def database(self, name: str) -> SqliteDatabase:
+        self._loop = asyncio.get_running_loop()
+        number, public, star = await self._connections.write(lambda sql: _open_database(sql, name))
+        return SqliteDatabase(name, number, public, star, self._connections, self._publish)
+
+    def subscribe(self, listener: Callable[[Publication], None]) -> None:
+        self._listeners.append(listener)
+
+    def _publish(self, publication: Publication) -> None:
+        """Called in the writing thread after each commit; listeners run on the loop, in the order of commits, and
+        before the caller of the transaction goes on."""
+        if self._loop is not None and publication.first_seq <= publication.last_seq:
+            for listener in self._listeners:
+                self._loop.call_soon_threadsafe(listener, publication)
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+
+def _open_database(sql: sqlite3.Connection, name: str) -> tuple[int, int, int]:
+    row = sql.execute("SELECT id FROM database WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        row = sql.execute(
+            "INSERT INTO database (name, epoch) VALUES (?, ?) RETURNING id", (name, secrets.token_hex(4))
+        ).fetchone()
+        sql.executemany(
+            "INSERT INTO channel (database, name) VALUES (?, ?)", [(row[0], PUBLIC_CHANNEL), (row[0], ALL_CHANNELS)]
+        )
+    return (int(row[0]), *public_and_star(sql, row[0]))
+
+
+class SqliteDatabase:
+    """Implements `DatabaseStore`."""
+
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        public: int,
+        star: int,
+        connections: Connections,
+        publish: Callable[[Publication], None],
+    ) -> None:
+        self.name = name
+        self._number = number
+        self._public = public
+        self._star = star
+        self._connections = connections
+        self._publish = publish
+
+    async def state(self) -> DatabaseState:
+        return await self._connections.read(lambda sql: rows.state(sql, self._number))
+
+    async def read(self, function: Callable[[Index], T]) -> T:
+        return await self._connections.read(lambda sql: function(self._index(sql)))
+
+    def _index(self, sql: sqlite3.Connection) -> SqliteIndex:
+        return SqliteIndex(sql, self._number, self._star, self._public)
+
+    async def recorded(self, ids: Collection[str]) -> dict[str, Recorded]:
+        found = await self._connections.read(lambda sql: documents.recorded(sql, self._number, ids))
+        return {doc: value for doc, (_, value) in found.items()}
+
+    async def _transaction(self, function: Callable[[Transaction, sqlite3.Connection], T]) -> T:
+        def run(sql: sqlite3.Connection) -> tuple[T, Publication]:
+            tx = Transaction(sql, self._number, self.name)
+            result = function(tx, sql)
+            return result, tx.finish()
+
+        result, _ = await self._connections.write(run, lambda done: self._publish(done[1]))
+        return result
+
+    async def apply(
+        self, found: Sequence[FoundDocument], *, upstream_since: str | None, now: float
+    ) -> dict[str, frozenset[str]]:
+        def run(tx: Transaction, sql: sqlite3.Connection) -> dict[str, frozenset[str]]:
+            answer = documents.apply_documents(tx, sql, found, self._star, now)
+            if upstream_since is not None:
+                tx.sql("UPDATE database SET upstream_since = ? WHERE id = ?", (upstream_since, self._number))
+            return answer
+
+        return await self._transaction(run)
+
+    async def remember(
+        self, *, identity: Identity | None = None, purge_seq: str | None = None, sync_source: str | None = None
+    ) -> None:
+        def run(sql: sqlite3.Connection) -> None:
+            if identity is not None:
+                sql.execute(
+                    "UPDATE database SET server_uuid = ?, instance_start_time = ? WHERE id = ?",
+                    (identity.server_uuid, identity.instance_start_time, self._number),
+                )
+            if purge_seq is not None:
+                sql.execute("UPDATE database SET purge_seq = ? WHERE id = ?", (purge_seq, self._number))
+            if sync_source is not None:
+                digest = hashlib.sha256(sync_source.encode()).hexdigest()
+                sql.execute("UPDATE database SET sync_digest = ? WHERE id = ?", (digest, self._number))
+                sql.execute(
+                    "INSERT OR IGNORE INTO sync_function (database, digest, source, first_seq, first_used_at)"
+                    " SELECT id, ?, ?, last_seq + 1, ? FROM database WHERE id = ?",
+                    (digest, sync_source, time.time(), self._number),
+                )
+
+        await self._connections.write(run)
+
+    async def recorded_ids(self, after: str, limit: int) -> list[str]:
+        found = await self._connections.read(
+            lambda sql: sql.execute(
+                "SELECT doc FROM document WHERE database = ? AND doc > ? AND winner IS NOT NULL ORDER BY doc LIMIT ?",
+                (self._number, after, limit),
+            ).fetchall()
+        )
+        return [row[0] for row in found]
+
+    async def forget_superseded(self, before: float) -> int:
+        return await self._connections.write(
+            lambda sql: sql.execute("DELETE FROM leaf WHERE superseded_at < ?", (before,)).rowcount
+        )
+
+    async def put_principal(
+        self, kind: PrincipalKind, name: str, change: PrincipalChange, *, must_be_new: bool = False
+    ) -> bool:
+        return await self._transaction(lambda tx, sql: principals.put(tx, sql, kind, name, change, must_be_new))
+
+    async def delete_principal(self, kind: PrincipalKind, name: str) -> None:
+        await self._transaction(lambda tx, sql: principals.delete(tx, sql, kind, name))
+
+    async def principal(self, kind: PrincipalKind, name: str) -> Principal | None:
+        return await self._connections.read(lambda sql: principals.get(sql, self._index(sql), self._number, kind, name))
+
+    async def principals(self, kind: PrincipalKind) -> list[tuple[str, Mapping[str, Any]]]:
+        return await self._connections.read(lambda sql: principals.names(sql, self._number, kind))
+
+    async def local_get(self, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
+        return await self._connections.read(lambda sql: local_docs.get(sql, self._number, owner, doc))
+
+    async def local_put(self, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]) -> str:
+        return await self._connections.write(lambda sql: local_docs.put(sql, self._number, owner, doc, rev, body))
+
+    async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
+        await self._connections.write(lambda sql: local_docs.delete(sql, self._number, owner, doc, rev))
+
+    async def local_list(self, owner: str, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
+        return await self._connections.read(lambda sql: local_docs.listing(sql, self._number, owner, limit))
