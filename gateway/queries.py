@@ -1,0 +1,92 @@
+"""What can be asked of a database, parsed and checked: plain values between http/ and database.py."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway import limits
+from gateway.errors import GatewayError
+from gateway.model.positions import START, Since
+
+FROM_THE_BEGINNING = Since(START)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentQuery:
+    """Options of `GET /{db}/{doc}` (https://docs.couchdb.org/en/stable/api/document/common.html#get--db-docid)."""
+
+    rev: str | None = None
+    revs: bool = False
+    revs_info: bool = False
+    conflicts: bool = False
+    deleted_conflicts: bool = False
+    local_seq: bool = False
+    latest: bool = False
+    attachments: bool = False
+    open_revs: Sequence[str] | Literal["all"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkGetItem:
+    """One member of `docs` in `_bulk_get`. Members of the wrong type become `error`."""
+
+    id: str
+    rev: str | None
+    error: GatewayError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AllDocsQuery:
+    """Options of `_all_docs`. `keys` excludes the range options."""
+
+    keys: Sequence[Any] | None = None
+    start: str | None = None  # the lower bound by id; with descending the upper one, as CouchDB's startkey
+    end: str | None = None
+    inclusive_end: bool = True
+    descending: bool = False
+    skip: int = 0
+    limit: int | None = None
+    include_docs: bool = False
+    conflicts: bool = False
+    attachments: bool = False
+    update_seq: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesQuery:
+    """Options of `_changes`. Seconds, not milliseconds. `since` None is `now`."""
+
+    feed: Literal["normal", "longpoll", "continuous"] = "normal"
+    since: Since | None = FROM_THE_BEGINNING
+    limit: int | None = None
+    style: Literal["main_only", "all_docs"] = "main_only"
+    include_docs: bool = False
+    conflicts: bool = False
+    attachments: bool = False
+    active_only: bool = False
+    descending: bool = False
+    revocations: bool = False
+    channels: Collection[str] | None = None  # filter=sync_gateway/bychannel
+    doc_ids: Collection[str] | None = None  # filter=_doc_ids
+    heartbeat_s: float | None = None
+    timeout_s: float = limits.FEED_TIMEOUT_DEFAULT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one written document. `rev` is None exactly when `error` is set."""
+
+    id: str
+    rev: str | None = None
+    error: GatewayError | None = None
+    routed: bool = True  # False: stored, but not yet routed (answered 202)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkGetResult:
+    """All answers for one `BulkGetItem`: each `{"ok": doc}` or `{"error": {id, rev, error, reason}}`."""
+
+    id: str
+    docs: Sequence[Mapping[str, Any]]
