@@ -2,139 +2,495 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import asyncio
+import base64
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
 
+from gateway import limits
+from gateway.accounts import Accounts
+from gateway.auth.credentials import Credentials
+from gateway.auth.passwords import Passwords
 from gateway.callers import Caller
-from gateway.couch.upstream import Document, UpstreamResponse
-from gateway.queries import (
-    AllDocsQuery,
-    BulkGetItem,
-    BulkGetResult,
-    ChangesQuery,
-    DocumentQuery,
-    Outcome,
+from gateway.couch.batching import Batcher
+from gateway.couch.revision_cache import RevisionCache, RevisionReader
+from gateway.couch.upstream import Document, Upstream, UpstreamDatabase, UpstreamResponse
+from gateway.documents import Documents
+from gateway.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    GatewayError,
+    InvalidLogin,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    UpstreamError,
+    from_status,
 )
+from gateway.feeds.feed import Feed, FeedRows, Heartbeat
+from gateway.feeds.viewer import viewer
+from gateway.feeds.wakes import Wakes
+from gateway.json_text import encode, parse
+from gateway.model.drafts import Draft, check_id, draft
+from gateway.model.names import GUEST
+from gateway.model.routing import ADMIN, Writer
+from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Outcome
+from gateway.routing.ledger import Ledger
+from gateway.routing.resolve import Resolver
+from gateway.routing.router import Router
+from gateway.routing.writes import Author, Writes
+from gateway.settings.values import DatabaseSettings
+from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Principal, Publication
+from gateway.syncfn.runtime import SyncFunction
+
+__all__ = ["Database", "Feed", "FeedRows", "Heartbeat"]
+
+log = logging.getLogger(__name__)
+_USERS_KEPT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class FeedRows:
-    """Rows to send, each encoded JSON without a line end, in order. Sent completely before the next event is asked."""
+class Database:
+    """One database. Made by `open`; every method raises `GatewayError`s whose bodies are ready to be answered."""
 
-    rows: Sequence[bytes]
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        store: DatabaseStore,
+        upstream: UpstreamDatabase,
+        function: SyncFunction,
+        cache: RevisionCache,
+        passwords: Passwords,
+        credentials: Credentials,
+        *,
+        epoch: str,
+        last_seq: int,
+    ) -> None:
+        self.name = settings.name
+        self._store = store
+        self._upstream = upstream
+        self._function = function
+        self._credentials = credentials
+        self._epoch = epoch
+        self._cache = cache
+        self._batcher = Batcher(upstream)
+        reader = RevisionReader(self._batcher, cache)
+        ledger = Ledger(time.monotonic)
+        resolver = Resolver(store, upstream, reader, function, ledger)
+        self.router = Router(settings.name, store, upstream, resolver, ledger, cache)
+        self._writes = Writes(
+            store=store,
+            upstream=upstream,
+            batcher=self._batcher,
+            reader=reader,
+            cache=cache,
+            function=function,
+            ledger=ledger,
+            status=self.router.status,
+        )
+        self._documents = Documents(store, self._batcher, reader, hide_existence=settings.hide_existence)
+        self._accounts = Accounts(store, passwords)
+        self._wakes = Wakes(last_seq)
+        self._users: dict[str, Principal | None] = {}
 
+    @classmethod
+    async def open(
+        cls,
+        settings: DatabaseSettings,
+        metadata: MetadataStore,
+        upstream: Upstream,
+        cache: RevisionCache,
+        passwords: Passwords,
+        credentials: Credentials,
+    ) -> Database:
+        """Open both sides, bring in the config file's users and roles, start the router.
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Nothing to tell for heartbeat_s: send one line end."""
+        Raises UpstreamRefused, UpstreamUnreachable when the upstream database cannot be opened or created.
+        """
+        opened = await upstream.open(settings.upstream, create=True)
+        store = await metadata.database(settings.name)
+        await Accounts(store, passwords).configure(settings)
+        function = SyncFunction(settings.sync_source, name=f"sync function of {settings.name}")
+        state = await store.state()
+        if state.sync_digest and state.sync_digest != function.digest:
+            log.warning(
+                "database %s: the sync function changed; documents routed before keep their routing until they change",
+                settings.name,
+            )
+        await store.remember(sync_source=settings.sync_source)
+        database = cls(
+            settings,
+            store,
+            opened,
+            function,
+            cache,
+            passwords,
+            credentials,
+            epoch=state.epoch,
+            last_seq=state.last_seq,
+        )
+        metadata.subscribe(database.published)
+        database.router.start()
+        return database
 
+    def published(self, publication: Publication) -> None:
+        """A transaction was committed: forget what it changed, wake whom it concerns."""
+        if publication.database != self.name:
+            return
+        for user in publication.users:
+            self._users.pop(user, None)
+        self._wakes.publish(publication)
 
-class Feed(Protocol):
-    """One running `_changes` request.
-
-    Iterate `events()` to its end; `last_seq` and `pending` are what to answer after it. Taking the next event says
-    that the one before was written, only then the feed advances. Raises Unauthorized in the middle when the user
-    is deleted, disabled or changes the password.
-    """
-
-    last_seq: str
-    pending: int
-
-    def events(self) -> AsyncIterator[FeedRows | Heartbeat]: ...
-
-
-class Database(Protocol):
-    """What http/ may rely on. Every method raises `GatewayError`s, whose bodies are ready to be answered."""
-
-    name: str
+    async def close(self) -> None:
+        """End the router and the engine. What was acknowledged is stored already."""
+        await self.router.stop()
+        await self._batcher.close()
+        await self._function.close()
 
     # Who
 
     async def login(self, name: str, password: str) -> Caller:
         """The caller, or InvalidLogin (also for disabled and unknown users)."""
+        user = await self._user(name) if name != GUEST else None
+        stored = user.properties.get("password") if user is not None else None
+        verdict = await self._credentials.verify(self.name, name, password, stored)
+        if not verdict.ok or user is None or user.properties.get("disabled"):
+            raise InvalidLogin
+        return Caller(name)
 
     async def guest(self) -> Caller:
         """The guest, or Unauthorized when the guest is disabled."""
+        user = await self._user(GUEST)
+        if user is None or user.properties.get("disabled"):
+            raise Unauthorized
+        return Caller(GUEST)
+
+    async def _user(self, name: str) -> Principal | None:
+        if name not in self._users:
+            if len(self._users) >= _USERS_KEPT:
+                self._users.clear()
+            before = self._wakes.last_seq
+            user = await self._store.principal("user", name)
+            if before != self._wakes.last_seq:
+                return user  # something was committed meanwhile, perhaps to this user: do not keep it
+            self._users[name] = user
+        return self._users[name]
 
     async def session(self, caller: Caller) -> dict[str, Any]:
         """CouchDB's `_session` JSON with Sync Gateway's `channels` in `userCtx`."""
+        context: dict[str, Any] = {"name": caller.admin, "roles": ["_admin"]}
+        if caller.user is not None:
+            user = await self._user(caller.user)
+            context = {"name": None if caller.is_guest else caller.user, "roles": [], "channels": {}}
+            if user is not None:
+                context |= {"roles": sorted(user.roles), "channels": {"!": 1, **user.channels}}
+        return {
+            "ok": True,
+            "userCtx": context,
+            "info": {"authentication_handlers": ["default"], "authenticated": "default"},
+        }
 
     # Users and roles: Sync Gateway's JSON; kind is "user" or "role"
 
-    async def list_principals(self, kind: str, *, name_only: bool, limit: int | None) -> list[Any]: ...
+    async def list_principals(self, kind: str, *, name_only: bool, limit: int | None) -> list[Any]:
+        return await self._accounts.listing(kind, name_only=name_only, limit=limit)
 
-    async def get_principal(self, kind: str, name: str) -> dict[str, Any]: ...
+    async def get_principal(self, kind: str, name: str) -> dict[str, Any]:
+        return await self._accounts.get(kind, name)
 
     async def put_principal(self, kind: str, name: str | None, body: Any, *, must_be_new: bool) -> bool:
         """Create or merge; True if created. `body` is the parsed JSON, `name` None when it comes from the body."""
+        return await self._accounts.put(kind, name, body, must_be_new=must_be_new)
 
-    async def delete_principal(self, kind: str, name: str) -> None: ...
+    async def delete_principal(self, kind: str, name: str) -> None:
+        await self._accounts.delete(kind, name)
 
     # Reads
 
     async def info(self, caller: Caller) -> dict[str, Any]:
-        """`GET /{db}`."""
+        """`GET /{db}`: counts are of what the caller may read."""
+
+        def count(index: Index) -> tuple[int, int]:
+            return index.count_live_by_id(viewer(index, caller.user).opened), index.state.last_seq
+
+        documents, last_seq = await self._store.read(count)
+        update_seq = f"{last_seq}-{self._epoch}"
+        if caller.is_admin:
+            raw = dict((await self._upstream.info()).raw)
+            return {**raw, "db_name": self.name, "update_seq": update_seq}
+        return {
+            "db_name": self.name,
+            "doc_count": documents,
+            "doc_del_count": 0,
+            "update_seq": update_seq,
+            "purge_seq": 0,
+            "compact_running": False,
+            "disk_format_version": 8,
+            "instance_start_time": "0",
+            "sizes": {"file": 0, "external": 0, "active": 0},
+            "props": {},
+        }
 
     async def document(self, caller: Caller, doc_id: str, query: DocumentQuery) -> Document:
         """One revision. Raises NotFound, Deleted, Forbidden. Not for `open_revs`, `_local/` and `_design/`."""
+        if caller.is_admin:
+            found: Document = await self._admin_get(doc_id, query)
+            return found
+        return await self._documents.document(caller, doc_id, query)
 
     async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
         """`[{"ok": doc} | {"missing": rev}]`; NotFound for "all" of a document that the caller cannot see."""
+        if caller.is_admin:
+            return list(await self._admin_get(doc_id, query))
+        return await self._documents.open_revs(caller, doc_id, query)
+
+    async def _admin_get(self, doc_id: str, query: DocumentQuery) -> Any:
+        flags = {
+            name: "true"
+            for name in ("revs", "revs_info", "conflicts", "deleted_conflicts", "local_seq", "latest", "attachments")
+            if getattr(query, name)
+        }
+        if query.rev is not None:
+            flags["rev"] = query.rev
+        if query.open_revs is not None:
+            flags["open_revs"] = "all" if query.open_revs == "all" else json.dumps(list(query.open_revs))
+        text = "&".join(f"{name}={quote(value, safe='')}" for name, value in flags.items())
+        return await self._upstream_json("GET", f"/{_path(doc_id)}", query=text)
+
+    async def _upstream_json(self, method: str, path: str, *, query: str = "", body: Any = None) -> Any:
+        headers = {"accept": "application/json"}
+        data = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            data = encode(body)
+        response = await self._upstream.request(method, path, query=query, headers=headers, body=data)
+        received = bytearray()
+        async for chunk in response.content:
+            received += chunk
+            if len(received) > limits.BODY_BYTES:
+                raise TooLarge(f"the answer is longer than {limits.BODY_BYTES} bytes (BODY_BYTES)")
+        value = parse(bytes(received))
+        if response.status >= 400:
+            answer = value if isinstance(value, dict) else {}
+            raise from_status(response.status, str(answer.get("error", "")), str(answer.get("reason", "")))
+        return value
 
     async def attachment(
         self, caller: Caller, doc_id: str, name: str, rev: str | None, method: str, headers: Mapping[str, str]
     ) -> UpstreamResponse:
         """GET or HEAD of one attachment of a readable revision, streamed from the upstream."""
+        if not caller.is_admin:
+            rev = (await self._documents.readable_leaf(caller, doc_id, rev)).rev
+        path = f"/{_path(doc_id)}/{'/'.join(quote(part, safe='') for part in name.split('/'))}"
+        query = f"rev={quote(rev, safe='')}" if rev is not None else ""
+        return await self._upstream.request(method, path, query=query, headers=headers)
 
     async def bulk_get(
         self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
-    ) -> list[BulkGetResult]: ...
+    ) -> list[BulkGetResult]:
+        return await self._documents.bulk_get(caller, items, revs=revs, attachments=attachments, latest=latest)
 
     async def all_docs(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
         """`{"total_rows", "offset", "rows"}` (with keys CouchDB's error rows), counting only what may be read."""
+        return await self._documents.all_docs(caller, query)
 
-    async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]: ...
+    async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        if caller.is_admin:
+            return dict(await self._upstream.revs_diff(revs))
+        return await self._documents.revs_diff(caller, revs)
 
-    def changes(self, caller: Caller, query: ChangesQuery) -> Feed: ...
+    def changes(self, caller: Caller, query: ChangesQuery) -> Feed:
+        return Feed(
+            store=self._store,
+            wakes=self._wakes,
+            epoch=self._epoch,
+            caller=caller,
+            query=query,
+            still_valid=self._validity(caller),
+            include_docs=lambda rows: self._documents.for_feed(
+                rows, attachments=query.attachments, conflicts=query.conflicts
+            ),
+        )
+
+    def _validity(self, caller: Caller) -> Any:
+        """A check that the caller may go on: not deleted, disabled or with another password since the first check."""
+        first: list[Any] = []
+
+        async def check() -> None:
+            if caller.user is None:
+                return
+            user = await self._user(caller.user)
+            if user is None or user.properties.get("disabled"):
+                raise Unauthorized("the login is not valid any more")
+            password = user.properties.get("password")
+            if not first:
+                first.append(password)
+            elif first[0] != password:
+                raise Unauthorized("the password was changed")
+
+        return check
 
     # Writes
 
     async def write(self, caller: Caller, doc: Document, *, new_edits: bool = True) -> Outcome:
         """One document with its `_id`, under the sync function. Raises the error instead of answering it."""
+        (outcome,) = await self.bulk_docs(caller, [doc], new_edits=new_edits)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
 
     async def bulk_docs(self, caller: Caller, docs: Sequence[Any], *, new_edits: bool) -> list[Outcome]:
         """Results in order; members that are no objects or have bad ids become errors of their own."""
+        outcomes: dict[int, Outcome] = {}
+        drafts: list[tuple[int, Draft]] = []
+        for at, doc in enumerate(docs):
+            doc_id = str(doc.get("_id", "")) if isinstance(doc, dict) else ""
+            try:
+                if doc_id.startswith("_local/"):
+                    outcomes[at] = Outcome(doc_id, await self.local_put(caller, doc))
+                elif doc_id.startswith("_design/"):
+                    outcomes[at] = await self._write_design(caller, doc, new_edits)
+                else:
+                    drafts.append((at, draft(doc, new_edits=new_edits)))
+            except GatewayError as error:
+                outcomes[at] = Outcome(doc_id, error=error)
+        author = Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
+        if drafts:
+            written = await self._writes.write([one for _, one in drafts], author)
+            outcomes |= {at: outcome for (at, _), outcome in zip(drafts, written, strict=True)}
+        return [outcomes[at] for at in range(len(docs))]
+
+    async def _writer(self, caller: Caller) -> Writer:
+        if caller.user is None:
+            return ADMIN
+        user = await self._user(caller.user)
+        if user is None or user.properties.get("disabled"):
+            raise InvalidLogin
+        name = None if caller.is_guest else caller.user
+        return Writer(name, channels=frozenset(user.channels), roles=user.roles)
+
+    async def _write_design(self, caller: Caller, doc: Document, new_edits: bool) -> Outcome:
+        """Design documents are not routed; only administrators write them."""
+        if not caller.is_admin:
+            raise Forbidden("design documents can be written by administrators only")
+        check_id(doc["_id"])
+        result = await self._batcher.write_one(doc, new_edits)
+        if result.rev is None:
+            raise Conflict if result.error == "conflict" else BadRequest(result.reason)
+        return Outcome(doc["_id"], result.rev)
 
     async def put_attachment(
         self, caller: Caller, doc_id: str, name: str, rev: str | None, content_type: str, data: bytes
     ) -> Outcome:
         """A new revision with the attachment added or replaced, under the sync function."""
+        doc = await self._to_edit(caller, doc_id, rev, may_be_new=True)
+        added = {"content_type": content_type, "data": base64.b64encode(data).decode()}
+        doc["_attachments"] = {**doc.get("_attachments", {}), name: added}
+        return await self.write(caller, doc)
 
-    async def delete_attachment(self, caller: Caller, doc_id: str, name: str, rev: str | None) -> Outcome: ...
+    async def delete_attachment(self, caller: Caller, doc_id: str, name: str, rev: str | None) -> Outcome:
+        doc = await self._to_edit(caller, doc_id, rev, may_be_new=False)
+        if name not in doc.get("_attachments", {}):
+            raise NotFound("Document is missing attachment")
+        doc["_attachments"] = {other: stub for other, stub in doc["_attachments"].items() if other != name}
+        return await self.write(caller, doc)
+
+    async def _to_edit(self, caller: Caller, doc_id: str, rev: str | None, *, may_be_new: bool) -> Document:
+        """The document to change: `rev` must be its current revision, or None for a new one."""
+        check_id(doc_id)
+        try:
+            doc = await self.document(caller, doc_id, DocumentQuery())
+        except NotFound:
+            if rev is not None or not may_be_new:
+                raise
+            return {"_id": doc_id}
+        if doc["_rev"] != rev:
+            raise Conflict
+        return doc
 
     # Local documents, one namespace for each caller
 
     async def local_get(self, caller: Caller, doc_id: str) -> Document:
         """`doc_id` with its `_local/`. Raises NotFound."""
+        found = await self._store.local_get(caller.namespace, doc_id)
+        if found is None:
+            raise NotFound
+        rev, body = found
+        return {"_id": doc_id, "_rev": rev, **body}
 
     async def local_put(self, caller: Caller, doc: Document) -> str:
         """The new revision `0-N`. Raises Conflict."""
+        doc_id, rev = check_id(doc.get("_id")), doc.get("_rev")
+        if rev is not None and not isinstance(rev, str):
+            raise BadRequest("_rev must be a string")
+        if doc.get("_deleted") is True:
+            await self._store.local_delete(caller.namespace, doc_id, rev)
+            return "0-0"
+        body = {key: value for key, value in doc.items() if not key.startswith("_")}
+        if len(encode(body)) > limits.LOCAL_DOCUMENT_BYTES:
+            raise TooLarge(f"a local document may have {limits.LOCAL_DOCUMENT_BYTES} bytes (LOCAL_DOCUMENT_BYTES)")
+        return await self._store.local_put(caller.namespace, doc_id, rev, body)
 
-    async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None: ...
+    async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
+        await self._store.local_delete(caller.namespace, doc_id, rev)
 
     async def local_docs(self, caller: Caller) -> dict[str, Any]:
         """`{"total_rows", "offset", "rows"}`."""
+        found = await self._store.local_list(caller.namespace, limits.LOCAL_DOCUMENTS_COUNT)
+        rows = [{"id": doc, "key": doc, "value": {"rev": rev}} for doc, rev, _ in found]
+        return {"total_rows": None, "offset": None, "rows": rows}
 
     # Administration
 
     async def purge(self, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Purge upstream and in the index; CouchDB's answer. Returns once it is routed."""
+        answer = await self._upstream_json("POST", "/_purge", body=revs)
+        for doc_id in revs:
+            self._cache.drop(self._upstream.name, doc_id)
+        await self.router.route_again(list(revs))
+        if not isinstance(answer, dict):
+            raise UpstreamError("the upstream's answer to _purge is not understood")
+        return answer
 
     async def upstream_request(
         self, method: str, path: str, *, query: str, headers: Mapping[str, str], body: bytes | None
     ) -> UpstreamResponse:
         """Pass-through below the upstream's `/{db}`, for administrators only."""
+        return await self._upstream.request(method, path, query=query, headers=headers, body=body)
+
+    async def wait_caught_up(self, seconds: float) -> bool:
+        """Whether everything that is upstream was routed within that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.router.wait_caught_up()
+        except TimeoutError:
+            return False
+        return True
 
     def status(self) -> dict[str, Any]:
-        """`{"name", "state": "starting|online|upstream_unreachable|…", "seq", "caught_up", "upstream", …}`."""
+        """`{"name", "state": "starting|online|upstream_unreachable|…", "seq", "caught_up", …}`."""
+        router = self.router.status
+        return {
+            "name": self.name,
+            "state": router.state,
+            "caught_up": router.caught_up,
+            "problem": router.problem,
+            "seq": self._wakes.last_seq,
+            "upstream_seq": router.upstream_since,
+            "routed_count": router.routed_count,
+            "written_count": self._writes.written_count,
+            "refused_count": self._writes.refused_count,
+            "feeds_waiting": len(self._wakes),
+        }
+
+
+def _path(doc_id: str) -> str:
+    """A document's path: the slash of `_design/` stays, every other is encoded."""
+    for prefix in ("_design/", "_local/"):
+        if doc_id.startswith(prefix):
+            return prefix + quote(doc_id.removeprefix(prefix), safe="")
+    return quote(doc_id, safe="")

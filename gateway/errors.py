@@ -82,6 +82,18 @@ class TooManyRequests(GatewayError):
     status, error, code = 429, "too_many_requests", "CG1010"
 
 
+class RequestTimeout(GatewayError):
+    """The client began a request and did not send the rest of its body."""
+
+    status, error, code = 408, "timeout", "CG1011"
+
+
+class NotImplementedHere(GatewayError):
+    """CouchDB has it and the gateway has not, or not for users. The reason names it."""
+
+    status, error, code = 501, "not_implemented", "CG1012"
+
+
 class Unauthorized(GatewayError):
     """Whole request, never per document: the client must log in again, not drop the write."""
 
@@ -158,6 +170,12 @@ class SyncFunctionRanAway(SyncFunctionFailed):
     code = "CG5003"
 
 
+class BadSyncFunction(BadRequest):
+    """The source is no function that JavaScript understands. The reason has line and column."""
+
+    code = "CG5005"
+
+
 class SyncFunctionBadName(BadRequest):
     """The function named a channel, user or role that the rules of names refuse."""
 
@@ -204,6 +222,12 @@ class UnreadableDocument(UpstreamError):
 class Unavailable(GatewayError):
     status, error, code = 503, "service_unavailable", "CG7001"
     default_reason = "not ready, try again"
+
+
+class SyncFunctionUnavailable(Unavailable):
+    """The function's process cannot be started, or the gateway is closing: says nothing about any document."""
+
+    code = "CG5006"
 
 
 def from_status(status: int, error: str, reason: str) -> GatewayError:

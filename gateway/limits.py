@@ -11,6 +11,12 @@ JSON_DEPTH: Final = 500  # nesting of arrays and objects in a body
 DOCUMENT_ID_BYTES: Final = 7_168  # CouchDB's default is infinity; URLs end near 8 kB
 HEADER_BYTES: Final = 16_384
 BULK_DOCUMENTS_COUNT: Final = 10_000  # in one _bulk_docs or _bulk_get
+QUERY_PARAMETERS_COUNT: Final = 1_000  # in one query string
+PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
+PURGE_REVISIONS_COUNT: Final = 1_000  # in one _purge, as CouchDB's max_revisions_number
+BODY_SILENCE_SECONDS: Final = 60.0  # a client that sends nothing more of its body; then 408
+CLIENT_WRITE_SECONDS: Final = 60.0  # a client that takes nothing of an answer; then its connection is closed
+KEEPALIVE_SECONDS: Final = 75.0  # an idle connection, or one that sends no complete request head
 REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
 KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
 
@@ -21,12 +27,17 @@ PASSWORD_CHARACTERS: Final = 1_024
 PASSWORD_CHARACTERS_MIN: Final = 3
 
 # Sync function
-SYNC_FUNCTION_SECONDS: Final = 1.0  # one document
-SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000
-SYNC_FUNCTION_STACK_BYTES: Final = 512_000
+SYNC_FUNCTION_SECONDS: Final = 1.0  # CPU time for one document
+SYNC_FUNCTION_SILENCE_SECONDS: Final = 15.0  # wall time: its process is stopped or starved, and is replaced
+SYNC_FUNCTION_START_SECONDS: Final = 30.0  # until its process is ready, on a machine that is busy
+SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the documents need that it is given
+SYNC_FUNCTION_STACK_BYTES: Final = 4_000_000  # enough to recurse through a document of JSON_DEPTH
 SYNC_FUNCTION_SOURCE_BYTES: Final = 1_000_000
 SYNC_FUNCTION_CHANNELS_COUNT: Final = 1_000  # of one document
 SYNC_FUNCTION_GRANTS_COUNT: Final = 10_000  # (principal, channel or role) pairs of one document
+SYNC_FUNCTION_EXPIRIES_COUNT: Final = 100  # calls of expiry() with another value
+SYNC_FUNCTION_LOG_LINES_COUNT: Final = 20  # of one document
+SYNC_FUNCTION_LOG_CHARACTERS: Final = 1_000  # of one line, and of a reason that a client is told
 
 # Writes
 WRITE_ROUTED_WAIT_SECONDS: Final = 10.0  # then a stored write answers 202
@@ -68,6 +79,7 @@ HEARTBEAT_MIN_SECONDS: Final = 1.0
 HEARTBEAT_DEFAULT_SECONDS: Final = 60.0  # heartbeat=true, as CouchDB
 FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
 FEED_TIMEOUT_MAX_SECONDS: Final = 900.0
+UNLIMITED_COUNT: Final = 2**53  # rows, when a client names no limit
 FEEDS_COUNT: Final = 50_000  # waiting feeds in one process
 FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
 
@@ -105,6 +117,8 @@ EMBEDDED_PAGE_ROWS_COUNT: Final = 1_000  # rows read from the file at once for _
 def check() -> None:
     """Raise ValueError when two limits contradict each other."""
     rules = {
+        "a sync function's process outlives its slowest document": SYNC_FUNCTION_SILENCE_SECONDS
+        >= 5 * SYNC_FUNCTION_SECONDS,
         "a document fits into a request body": DOCUMENT_BYTES <= BODY_BYTES,
         "an upstream batch holds at least one document": DOCUMENT_BYTES <= UPSTREAM_BATCH_BYTES,
         "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,

@@ -102,4 +102,3 @@ def apply(found: Sequence[Found], recorded: Recorded, seq: int, star: ChannelId)
         open_spans=open_now - recorded.spanned,
         close_spans=recorded.spanned - open_now,
     )
-

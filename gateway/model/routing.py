@@ -1,21 +1,26 @@
-"""What the sync function is asked and what it says, as values."""
+"""What the sync function says about one revision, who writes it, and the digest that binds the two to a body."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway import json_text
 from gateway.errors import GatewayError
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What the function said about one revision, by name."""
+    """What the function said about one revision. All names have passed the rules of names.py.
+
+    `channels` is exactly {"*"} when the function named `*`: then only holders of `*` see the revision.
+    """
 
     channels: frozenset[str] = frozenset()
     grants: frozenset[tuple[str, str]] = frozenset()  # (principal, channel); a role is written "role:NAME"
-    roles: frozenset[tuple[str, str]] = frozenset()  # (user, role without prefix)
+    roles: frozenset[tuple[str, str]] = frozenset()  # (user, role name without "role:")
     expiry: float | None = None  # unix seconds
 
 
@@ -24,7 +29,7 @@ NO_ROUTING = Routing()
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes. `name` None is the guest; for an admin every require* is a no-op."""
+    """Who writes. `name` None is the guest, for whom every `require…()` counts; for an admin none does."""
 
     name: str | None
     admin: bool = False
@@ -37,7 +42,7 @@ ADMIN = Writer(None, admin=True)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation."""
+    """One invocation: `doc` and `old_doc` are whole bodies with `_id`; old_doc None: there is nothing it replaces."""
 
     doc: Mapping[str, Any]
     old_doc: Mapping[str, Any] | None
@@ -47,8 +52,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer; with `error` the write is refused."""
+    """The answer to one call. `error` set: refused, and `routing` is empty. `logs` are for the log, never for users."""
 
-    routing: Routing
+    routing: Routing = NO_ROUTING
     error: GatewayError | None = None
     logs: tuple[str, ...] = ()
+
+
+def body_digest(doc: Mapping[str, Any]) -> str:
+    """A digest of all that the sync function can depend on in `doc`, but for its revision id (routing-rules W2).
+
+    Members beginning with `_` do not count, but `_id` and a true `_deleted` do. Equal digests mean equal bodies:
+    numbers are compared as they are written out, so 1 and 1.0 differ, which costs a second run and never a wrong route.
+    """
+    body = {name: value for name, value in doc.items() if not name.startswith("_")}
+    bound = [doc.get("_id"), bool(doc.get("_deleted")), body]
+    return hashlib.blake2b(json_text.canonical(bound), digest_size=16).hexdigest()

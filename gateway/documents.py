@@ -1,0 +1,377 @@
+"""Reading documents under access: which revision a caller gets, from the index; its body, from the revision cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import limits
+from gateway.callers import Caller
+from gateway.couch.batching import Batcher
+from gateway.couch.lanes import Call, Lane
+from gateway.couch.revision_cache import RevisionReader
+from gateway.couch.upstream import Document, RevisionRef
+from gateway.errors import Deleted, Forbidden, NotFound
+from gateway.feeds.viewer import Viewer, viewer
+from gateway.model.leaves import Leaf
+from gateway.model.revisions import generation, history
+from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, DocumentQuery
+from gateway.store.protocol import DatabaseStore, DocumentRow, IdRange, Index
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one caller sees of one document. Leaves the winner first; `graceful` are superseded ones that a client may
+    have been told of a moment ago (A19)."""
+
+    leaves: Sequence[Leaf] = ()
+    readable: Sequence[Leaf] = ()
+    graceful: Sequence[Leaf] = ()
+    seq: int = 0
+
+    @property
+    def winner(self) -> Leaf | None:
+        return self.leaves[0] if self.leaves else None
+
+    def resolve(self, rev: str, *, latest: bool) -> Leaf | None:
+        """The readable leaf for `rev`; with `latest` a readable leaf that descends from it, else that revision."""
+        if latest:
+            for leaf in self.readable:
+                if leaf.rev == rev or rev in leaf.ancestors:
+                    return leaf
+        for leaf in (*self.readable, *self.graceful):
+            if leaf.rev == rev:
+                return leaf
+        return None
+
+
+_UNSEEN = Seen()
+
+
+class Documents:
+    """Reads of one database."""
+
+    def __init__(self, store: DatabaseStore, batcher: Batcher, reader: RevisionReader, *, hide_existence: bool) -> None:
+        self._store = store
+        self._batcher = batcher
+        self._reader = reader
+        self._hide_existence = hide_existence
+        self._looking = _LookLane(store)
+
+    async def look(self, caller: Caller, doc_ids: Collection[str]) -> Mapping[str, Seen]:
+        """What the caller sees of each document, all in one snapshot. Raises InvalidLogin when the user is gone."""
+        call = Call[_Look, Mapping[str, Seen]](_Look(caller.user, tuple(doc_ids)), 1)
+        waiter = call.join()
+        self._looking.enqueue(call)
+        return await waiter
+
+    async def may_read(self, caller: Caller, doc_id: str, rev: str) -> bool:
+        """Whether `rev` is a leaf that the caller may read."""
+        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        return any(leaf.rev == rev for leaf in seen.readable)
+
+    async def readable_leaf(self, caller: Caller, doc_id: str, rev: str | None, *, latest: bool = False) -> Leaf:
+        """The leaf to answer for `rev`, or for the winner. Raises NotFound, Deleted, Forbidden."""
+        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        return self._choose(seen, rev, latest)
+
+    def _choose(self, seen: Seen, rev: str | None, latest: bool) -> Leaf:
+        if rev is not None:
+            found = seen.resolve(rev, latest=latest)
+            if found is not None:
+                return found
+            if any(leaf.rev == rev for leaf in seen.leaves):
+                raise self._hidden()
+            raise NotFound
+        winner = seen.winner
+        if winner is None:
+            raise NotFound
+        if winner not in seen.readable:
+            # That a hidden document was deleted is nobody's business.
+            raise NotFound if winner.deleted else self._hidden()
+        if winner.deleted:
+            raise Deleted
+        return winner
+
+    def _hidden(self) -> Forbidden | NotFound:
+        return NotFound() if self._hide_existence else Forbidden()
+
+    async def document(self, caller: Caller, doc_id: str, query: DocumentQuery) -> Document:
+        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        leaf = self._choose(seen, query.rev, query.latest)
+        doc = await self._body(RevisionRef(doc_id, leaf.rev), attachments=query.attachments)
+        if doc is None:
+            raise NotFound
+        revisions = doc.get("_revisions")
+        shown = _shown(doc, revs=query.revs)
+        if query.revs_info and revisions is not None:
+            available = {one.rev for one in (*seen.readable, *seen.graceful)}
+            shown["_revs_info"] = [{"rev": rev, "status": _status(rev, available, seen)} for rev in history(revisions)]
+        others = [other for other in seen.readable if other.rev != leaf.rev]
+        if query.conflicts and (live := [other.rev for other in others if not other.deleted]):
+            shown["_conflicts"] = live
+        if query.deleted_conflicts and (dead := [other.rev for other in others if other.deleted]):
+            shown["_deleted_conflicts"] = dead
+        if query.local_seq:
+            shown["_local_seq"] = seen.seq
+        return shown
+
+    async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
+        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        if query.open_revs == "all" or query.open_revs is None:
+            if not seen.readable:
+                raise NotFound
+            wanted: list[tuple[str, str | None]] = [(leaf.rev, leaf.rev) for leaf in seen.readable]
+        else:
+            wanted = []
+            for rev in dict.fromkeys(query.open_revs):
+                found = seen.resolve(rev, latest=query.latest)
+                wanted.append((rev, found.rev if found else None))
+        refs = list(dict.fromkeys(RevisionRef(doc_id, rev) for _, rev in wanted if rev is not None))
+        docs = dict(zip(refs, await self._bodies(refs, attachments=query.attachments), strict=True))
+        answers: list[dict[str, Any]] = []
+        told: set[str] = set()
+        for asked, resolved in wanted:
+            doc = docs.get(RevisionRef(doc_id, resolved)) if resolved is not None else None
+            if doc is None:
+                answers.append({"missing": asked})
+            elif doc["_rev"] not in told:
+                told.add(doc["_rev"])
+                answers.append({"ok": _shown(doc, revs=query.revs)})
+        return answers
+
+    async def bulk_get(
+        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
+    ) -> list[BulkGetResult]:
+        seen = await self.look(caller, {item.id for item in items if item.error is None})
+        chosen: list[list[tuple[str | None, RevisionRef | None]]] = []
+        for item in items:
+            its = seen.get(item.id, _UNSEEN)
+            if item.error is not None:
+                chosen.append([])
+            elif item.rev is None:
+                leaves = [(leaf.rev, RevisionRef(item.id, leaf.rev)) for leaf in its.readable]
+                chosen.append([*leaves] if leaves else [(None, None)])
+            else:
+                found = its.resolve(item.rev, latest=latest)
+                chosen.append([(item.rev, RevisionRef(item.id, found.rev) if found else None)])
+        refs = list(dict.fromkeys(ref for some in chosen for _, ref in some if ref is not None))
+        docs = dict(zip(refs, await self._bodies(refs, attachments=attachments), strict=True))
+        results = []
+        for item, some in zip(items, chosen, strict=True):
+            if item.error is not None:
+                body = item.error.body()
+                results.append(BulkGetResult(item.id, [{"error": {"id": item.id, "rev": item.rev, **body}}]))
+                continue
+            answers: list[dict[str, Any]] = []
+            for rev, ref in some:
+                doc = docs.get(ref) if ref is not None else None
+                if doc is None:
+                    answers.append({"error": _missing(item.id, rev)})
+                else:
+                    answers.append({"ok": _shown(doc, revs=revs)})
+            results.append(BulkGetResult(item.id, answers))
+        return results
+
+    async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """What of `revs` the caller cannot know to be there. A hidden revision is missing to him: if he sends it, the
+        write is answered as known, and nothing is told before."""
+        seen = await self.look(caller, revs)
+        answer: dict[str, Any] = {}
+        for doc_id, wanted in revs.items():
+            readable = [*seen.get(doc_id, _UNSEEN).readable, *seen.get(doc_id, _UNSEEN).graceful]
+            known = {rev for leaf in readable for rev in (leaf.rev, *leaf.ancestors)}
+            missing = [rev for rev in dict.fromkeys(wanted) if rev not in known]
+            if missing:
+                answer[doc_id] = {"missing": missing}
+                highest = max(generation(rev) for rev in missing)
+                ancestors = [leaf.rev for leaf in readable if generation(leaf.rev) < highest]
+                if ancestors:
+                    answer[doc_id]["possible_ancestors"] = ancestors
+        return answer
+
+    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
+        """CouchDB's answer over the documents that the caller may read: no other counts anywhere."""
+        if query.keys is not None:
+            return await self._all_docs_by_keys(caller, query)
+        asked = IdRange(
+            query.start,
+            query.end,
+            query.inclusive_end,
+            query.descending,
+            query.skip,
+            limits.UNLIMITED_COUNT if query.limit is None else query.limit,
+        )
+
+        def read(index: Index) -> tuple[Sequence[DocumentRow], int, int, int]:
+            who = viewer(index, caller.user)
+            total = index.count_live_by_id(who.opened)
+            below = index.count_live_by_id(who.opened, asked)
+            return index.live_by_id(who.opened, asked), total, below, index.state.last_seq
+
+        found, total, below, last_seq = await self._store.read(read)
+        rows: list[dict[str, Any]] = [{"id": row.id, "key": row.id, "value": {"rev": row.winner}} for row in found]
+        if query.include_docs:
+            refs = [RevisionRef(row.id, row.winner or "") for row in found]
+            await self._include(caller, rows, refs, query)
+        answer: dict[str, Any] = {"total_rows": total, "offset": min(total, below + query.skip), "rows": rows}
+        if query.update_seq:
+            answer["update_seq"] = last_seq
+        return answer
+
+    async def _all_docs_by_keys(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
+        keys = list(query.keys or ())
+        if query.descending:
+            keys.reverse()
+        keys = keys[query.skip :] if query.limit is None else keys[query.skip : query.skip + query.limit]
+        seen = await self.look(caller, {key for key in keys if isinstance(key, str)})
+        rows: list[dict[str, Any]] = []
+        refs: list[RevisionRef | None] = []
+        for key in keys:
+            its = seen.get(key, _UNSEEN) if isinstance(key, str) else _UNSEEN
+            winner = its.winner if its.winner in its.readable else None
+            if winner is None:
+                rows.append({"key": key, "error": "not_found"})
+                refs.append(None)
+            elif winner.deleted:
+                rows.append({"id": key, "key": key, "value": {"rev": winner.rev, "deleted": True}})
+                if query.include_docs:
+                    rows[-1]["doc"] = None
+                refs.append(None)
+            else:
+                rows.append({"id": key, "key": key, "value": {"rev": winner.rev}})
+                refs.append(RevisionRef(key, winner.rev))
+        if query.include_docs:
+            await self._include(
+                caller,
+                [row for row, ref in zip(rows, refs, strict=True) if ref is not None],
+                [ref for ref in refs if ref is not None],
+                query,
+            )
+
+        def read(index: Index) -> tuple[int, int]:
+            return index.count_live_by_id(viewer(index, caller.user).opened), index.state.last_seq
+
+        total, last_seq = await self._store.read(read)
+        answer: dict[str, Any] = {"total_rows": total, "offset": None, "rows": rows}
+        if query.update_seq:
+            answer["update_seq"] = last_seq
+        return answer
+
+    async def _include(
+        self, caller: Caller, rows: Sequence[dict[str, Any]], refs: Sequence[RevisionRef], query: AllDocsQuery
+    ) -> None:
+        for start in range(0, len(rows), limits.UPSTREAM_BATCH_DOCUMENTS_COUNT):
+            chunk = slice(start, start + limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
+            docs = await self._bodies(refs[chunk], attachments=query.attachments)
+            for row, doc in zip(rows[chunk], docs, strict=True):
+                row["doc"] = None if doc is None else _shown(doc, revs=False)
+            if query.conflicts:
+                seen = await self.look(caller, [ref.id for ref in refs[chunk]])
+                for row, ref in zip(rows[chunk], refs[chunk], strict=True):
+                    others = [leaf for leaf in seen.get(ref.id, _UNSEEN).readable if leaf.rev != ref.rev]
+                    live = [leaf.rev for leaf in others if not leaf.deleted]
+                    if live and row["doc"] is not None:
+                        row["doc"]["_conflicts"] = live
+
+    async def for_feed(
+        self, rows: Sequence[tuple[str, tuple[str, ...]]], *, attachments: bool, conflicts: bool
+    ) -> list[Document | None]:
+        """The documents of feed rows: the first of their readable revisions, the others as its conflicts."""
+        refs = [RevisionRef(doc_id, revs[0]) if revs else None for doc_id, revs in rows]
+        read = iter(await self._bodies([ref for ref in refs if ref is not None], attachments=attachments))
+        docs: list[Document | None] = []
+        for ref, (_, revs) in zip(refs, rows, strict=True):
+            doc = next(read) if ref is not None else None
+            if doc is not None:
+                doc = _shown(doc, revs=False)
+                if conflicts and len(revs) > 1:
+                    doc["_conflicts"] = list(revs[1:])
+            docs.append(doc)
+        return docs
+
+    async def _body(self, ref: RevisionRef, *, attachments: bool) -> Document | None:
+        return (await self._bodies([ref], attachments=attachments))[0]
+
+    async def _bodies(self, refs: Sequence[RevisionRef], *, attachments: bool) -> list[Document | None]:
+        """Bodies with `_revisions`, through the cache; those that have attachments to be sent along, from upstream."""
+        docs = await self._reader.documents(refs)
+        if not attachments:
+            return docs
+        with_attachments = [at for at, doc in enumerate(docs) if doc is not None and doc.get("_attachments")]
+        read = await self._batcher.read_many([refs[at] for at in with_attachments], attachments=True)
+        for at, doc in zip(with_attachments, read, strict=True):
+            docs[at] = doc
+        return docs
+
+
+def _shown(doc: Document, *, revs: bool) -> Document:
+    if not revs:
+        doc.pop("_revisions", None)
+    return doc
+
+
+def _status(rev: str, available: set[str], seen: Seen) -> str:
+    if rev in available:
+        deleted = any(leaf.deleted for leaf in (*seen.readable, *seen.graceful) if leaf.rev == rev)
+        return "deleted" if deleted else "available"
+    return "missing"
+
+
+def _missing(doc_id: str, rev: str | None) -> dict[str, Any]:
+    return {"id": doc_id, "rev": rev or "undefined", "error": "not_found", "reason": "missing"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    user: str | None
+    doc_ids: tuple[str, ...]
+
+
+class _LookLane(Lane[_Look, Mapping[str, Seen]]):
+    """Looks of concurrent requests, joined: one snapshot for all that wait."""
+
+    def __init__(self, store: DatabaseStore) -> None:
+        super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
+        self._store = store
+
+    async def send(self, items: Sequence[_Look]) -> list[Mapping[str, Seen]]:
+        graceful_from = time.time() - limits.SUPERSEDED_GRACE_SECONDS
+
+        def read(index: Index) -> list[Mapping[str, Seen] | Exception]:
+            documents = index.find({doc_id for item in items for doc_id in item.doc_ids})
+            leaves = index.leaves([row.document for row in documents.values()], superseded=True)
+            viewers: dict[str | None, Viewer | Exception] = {}
+            results: list[Mapping[str, Seen] | Exception] = []
+            for item in items:
+                if item.user not in viewers:
+                    try:
+                        viewers[item.user] = viewer(index, item.user)
+                    except Exception as error:
+                        viewers[item.user] = error
+                who = viewers[item.user]
+                if isinstance(who, Exception):
+                    results.append(who)
+                    continue
+                results.append(
+                    {
+                        doc_id: _seen(documents[doc_id], leaves.get(documents[doc_id].document, []), who, graceful_from)
+                        for doc_id in item.doc_ids
+                        if doc_id in documents
+                    }
+                )
+            return results
+
+        found = await self._store.read(read)
+        errors = [result for result in found if isinstance(result, Exception)]
+        if errors and len(items) == 1:
+            raise errors[0]
+        return [result if not isinstance(result, Exception) else {} for result in found]
+
+
+def _seen(row: DocumentRow, leaves: Sequence[Leaf], who: Viewer, graceful_from: float) -> Seen:
+    current = [leaf for leaf in leaves if leaf.superseded_at is None]
+    superseded = [leaf for leaf in leaves if leaf.superseded_at is not None and leaf.superseded_at >= graceful_from]
+    return Seen(current, who.readable(current), who.readable(superseded), row.seq)

@@ -1,0 +1,249 @@
+"""One running `_changes` request: pages from the index, then rows as they are committed.
+
+An event is built, the consumer writes it, and only when it asks for the next one does the feed advance: a broken
+connection costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway import limits
+from gateway.callers import Caller
+from gateway.couch.upstream import Document
+from gateway.feeds.page import Page, Row, Wanted, page
+from gateway.feeds.viewer import viewer
+from gateway.feeds.wakes import Waiter, Wakes
+from gateway.model.intervals import ChannelId
+from gateway.model.positions import ENDLESS, Position
+from gateway.queries import ChangesQuery
+from gateway.store.protocol import DatabaseStore, Entry, Index
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRows:
+    """Rows to send, each encoded JSON without a line end, in order. Sent completely before the next event is asked."""
+
+    rows: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing to tell for heartbeat_s: send one line end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    page: Page
+    opened: frozenset[ChannelId]
+    last_seq: int
+
+
+# Documents of rows: `(doc id, rev, other readable revs)` → the document to include.
+IncludeDocs = Callable[[Sequence[tuple[str, tuple[str, ...]]]], Awaitable[list[Document | None]]]
+
+
+class Feed:
+    """One running `_changes` request.
+
+    Iterate `events()` to its end; `last_seq` and `pending` are what to answer after it. Taking the next event says
+    that the one before was written, only then the feed advances. Raises Unauthorized in the middle when the user
+    is deleted, disabled or changes the password.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: DatabaseStore,
+        wakes: Wakes,
+        epoch: str,
+        caller: Caller,
+        query: ChangesQuery,
+        still_valid: Callable[[], Awaitable[None]],
+        include_docs: IncludeDocs,
+    ) -> None:
+        """`still_valid` raises Unauthorized when the caller may not go on."""
+        self._store = store
+        self._wakes = wakes
+        self._epoch = epoch
+        self._caller = caller
+        self._query = query
+        self._still_valid = still_valid
+        self._include_docs = include_docs
+        self._position = Position(0)
+        self._left = query.limit if query.limit is not None else limits.UNLIMITED_COUNT
+        self.pending = 0
+
+    @property
+    def last_seq(self) -> str:
+        return self._position.encode(self._epoch)
+
+    async def events(self) -> AsyncIterator[FeedRows | Heartbeat]:
+        """Rows and heartbeats until the feed is over."""
+        if self._query.descending:
+            async for rows in self._descending():
+                yield rows
+            return
+        waiter = self._wakes.register(self._caller.user) if self._query.feed != "normal" else None
+        try:
+            await self._begin()
+            sent = False
+            while True:
+                built = await self._build()
+                if built.page.rows:
+                    yield FeedRows(await self._encode(built.page.rows))
+                    sent = True
+                    self._left -= len(built.page.rows)
+                self._position = max(self._position, built.page.last)
+                self.pending = built.page.pending
+                caught_up = built.page.last == Position(built.last_seq)
+                if self._left <= 0 or waiter is None or (sent and caught_up and self._query.feed == "longpoll"):
+                    if caught_up or self._left <= 0:
+                        return
+                    continue
+                if not caught_up or not self._wakes.watch(waiter, built.opened, built.last_seq):
+                    continue
+                async for event in self._wait(waiter):
+                    yield event
+                    sent = sent or isinstance(event, FeedRows)
+                if not waiter.reread:
+                    return
+        finally:
+            if waiter is not None:
+                self._wakes.leave(waiter)
+
+    async def _begin(self) -> None:
+        state = await self._store.state()
+        since = self._query.since
+        if since is None:
+            self._position = Position(state.last_seq)
+            return
+        self._position = since.within(self._epoch, state.last_seq)
+        if self._position != since.position:
+            log.info("a client's position %s is not of this database's epoch: it starts from 0", since.position)
+
+    async def _build(self) -> _Built:
+        """The next page, from one snapshot with the user's access (A17)."""
+        await self._still_valid()
+        query, position = self._query, self._position
+        wanted = Wanted(
+            limit=min(self._left, limits.CHANGES_PAGE_ROWS_COUNT),
+            revocations=query.revocations,
+            active_only=query.active_only,
+            pending=query.feed != "continuous" and self._left <= limits.CHANGES_PAGE_ROWS_COUNT,
+            doc_ids=query.doc_ids,
+        )
+
+        def build(index: Index) -> _Built:
+            who = viewer(index, self._caller.user, query.channels)
+            return _Built(page(index, who, position, wanted), frozenset(who.opened), index.state.last_seq)
+
+        return await self._store.read(build)
+
+    async def _wait(self, waiter: Waiter) -> AsyncIterator[FeedRows | Heartbeat]:
+        """Rows from memory until the feed is over, or has to read the store again (`waiter.reread`)."""
+        loop = asyncio.get_running_loop()
+        query = self._query
+        # A heartbeat overrides the timeout, as in CouchDB.
+        ends_at = loop.time() + query.timeout_s if query.heartbeat_s is None else None
+        while True:
+            pause = query.heartbeat_s if ends_at is None else ends_at - loop.time()
+            try:
+                async with asyncio.timeout(pause):
+                    await waiter.woken.wait()
+            except TimeoutError:
+                if not waiter.woken.is_set():
+                    # Nothing that concerns this feed was committed up to now: the client may skip it all.
+                    self._position = max(self._position, Position(self._wakes.last_seq))
+                    if ends_at is not None:
+                        return
+                    yield Heartbeat()
+                    continue
+            if waiter.reread:
+                return
+            await self._still_valid()
+            entries = self._wanted_entries(waiter.take())
+            if entries:
+                rows = [Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in entries]
+                yield FeedRows(await self._encode(rows))
+                self._left -= len(rows)
+                last = rows[-1].position if self._left <= 0 else Position(waiter.upto)
+                self._position = max(self._position, last)
+                if query.feed == "longpoll" or self._left <= 0:
+                    return
+                if ends_at is not None:
+                    ends_at = loop.time() + query.timeout_s
+
+    def _wanted_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        if self._query.doc_ids is not None:
+            wanted = set(self._query.doc_ids)
+            entries = [entry for entry in entries if entry.id in wanted]
+        return entries[: self._left]
+
+    async def _descending(self) -> AsyncIterator[FeedRows]:
+        """Only what is readable now, the newest first; there is nothing to wait for and nothing to resume."""
+        await self._still_valid()
+        before = (await self._store.state()).last_seq + 1
+        self._position = Position(before - 1)
+        wanted = None if self._query.doc_ids is None else set(self._query.doc_ids)
+        while self._left > 0:
+            upto = before
+
+            def build(index: Index, upto: int = upto) -> tuple[list[Row], int | None]:
+                who = viewer(index, self._caller.user, self._query.channels)
+                found = index.live_descending(who.opened, upto, limits.CHANGES_PAGE_ROWS_COUNT)
+                documents = index.documents([document for _, document in found])
+                several = [number for number, document in documents.items() if document.leaves > 1]
+                leaves = index.leaves(several) if several else {}
+                rows = []
+                for seq, number in found:
+                    document = documents[number]
+                    revs: tuple[str, ...] = (document.winner or "",)
+                    if number in leaves:
+                        revs = tuple(leaf.rev for leaf in who.readable(leaves[number]))
+                    rows.append(Row(Position(seq), document.id, revs, "live"))
+                full = len(found) == limits.CHANGES_PAGE_ROWS_COUNT
+                return rows, found[-1][0] if full else None
+
+            rows, next_before = await self._store.read(build)
+            rows = [row for row in rows if wanted is None or row.id in wanted][: self._left]
+            if rows:
+                yield FeedRows(await self._encode(rows))
+                self._left -= len(rows)
+                self._position = rows[-1].position
+            if next_before is None:
+                return
+            before = next_before
+
+    async def _encode(self, rows: Sequence[Row]) -> list[bytes]:
+        query = self._query
+        docs: Sequence[Document | None] = [None] * len(rows)
+        if query.include_docs:
+            docs = await self._include_docs([(row.id, row.revs) for row in rows])
+        if query.style == "main_only":
+            rows = [replace(row, revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
+        return [_encoded(row, self._epoch, doc, query.include_docs) for row, doc in zip(rows, docs, strict=True)]
+
+
+def _encoded(row: Row, epoch: str, doc: Document | None, include_docs: bool) -> bytes:
+    value: dict[str, Any] = {
+        "seq": row.position.encode(epoch),
+        "id": row.id,
+        "changes": [{"rev": rev} for rev in row.revs],
+    }
+    if row.kind == "deleted":
+        value["deleted"] = True
+    elif row.kind == "loss":
+        value["removed" if row.position.minor == ENDLESS else "revoked"] = True
+    if row.reset:
+        value["reset"] = True
+    if include_docs and row.kind != "loss":
+        value["doc"] = doc
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

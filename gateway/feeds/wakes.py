@@ -1,0 +1,121 @@
+"""Waking of waiting feeds, in memory: a commit costs the feeds it concerns, not the feeds that are open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+
+from gateway import limits
+from gateway.errors import Unavailable
+from gateway.model.intervals import ChannelId
+from gateway.store.protocol import Entry, Publication
+
+
+class Waiter:
+    """One waiting feed. It either has all rows since `upto` in `entries`, or must read the store again."""
+
+    def __init__(self, user: str | None) -> None:
+        self.user = user
+        self.channels: frozenset[ChannelId] = frozenset()
+        self.upto = 0  # every sequence up to here was delivered, or does not concern this feed
+        self.entries: dict[str, Entry] = {}  # by document: only its last change counts
+        self.reread = False
+        self.woken = asyncio.Event()
+
+    def offer(self, publication: Publication, entries: Iterable[Entry]) -> None:
+        """Take the entries of a commit that concerns this feed."""
+        if publication.last_seq <= self.upto:
+            return  # the snapshot that this feed has read held it already
+        if self.user is not None and self.user in publication.users:
+            self.reread = True
+        for entry in entries:
+            if self.channels.isdisjoint(entry.live):
+                # Gone from a channel of this feed: whether and how that is told, only the index knows.
+                self.reread = self.reread or not self.channels.isdisjoint(entry.gone)
+            elif entry.single:
+                self.entries.pop(entry.id, None)
+                self.entries[entry.id] = entry
+            else:
+                self.reread = True
+        if len(self.entries) > limits.FEED_MEMORY_ROWS_COUNT:
+            self.reread = True
+        if self.reread:
+            self.entries.clear()
+        self.upto = publication.last_seq
+        if self.reread or self.entries:
+            self.woken.set()
+
+    def take(self) -> list[Entry]:
+        """The rows that came, in order of their sequences; they are the feed's now."""
+        entries = sorted(self.entries.values(), key=lambda entry: entry.seq)
+        self.entries.clear()
+        self.woken.clear()
+        return entries
+
+
+class Wakes:
+    """All waiting feeds of one database, found by channel and by user."""
+
+    def __init__(self, last_seq: int) -> None:
+        self.last_seq = last_seq
+        self._by_channel: dict[ChannelId, set[Waiter]] = {}
+        self._by_user: dict[str, set[Waiter]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def register(self, user: str | None) -> Waiter:
+        """A waiter that is woken by changes of the user's access. Raises Unavailable at FEEDS_COUNT."""
+        if self._count >= limits.FEEDS_COUNT:
+            raise Unavailable(f"more than {limits.FEEDS_COUNT} feeds are waiting")
+        self._count += 1
+        waiter = Waiter(user)
+        if user is not None:
+            self._by_user.setdefault(user, set()).add(waiter)
+        return waiter
+
+    def watch(self, waiter: Waiter, channels: Collection[ChannelId], upto: int) -> bool:
+        """Wake it from now on for changes in `channels` after `upto`; False if there were some already, unseen."""
+        self._unwatch(waiter)
+        waiter.channels = frozenset(channels)
+        waiter.upto = upto
+        waiter.reread = False
+        waiter.entries.clear()
+        waiter.woken.clear()
+        for channel in waiter.channels:
+            self._by_channel.setdefault(channel, set()).add(waiter)
+        return self.last_seq <= upto
+
+    def _unwatch(self, waiter: Waiter) -> None:
+        for channel in waiter.channels:
+            waiting = self._by_channel[channel]
+            waiting.discard(waiter)
+            if not waiting:
+                del self._by_channel[channel]
+        waiter.channels = frozenset()
+
+    def leave(self, waiter: Waiter) -> None:
+        self._unwatch(waiter)
+        self._count -= 1
+        if waiter.user is not None:
+            waiting = self._by_user[waiter.user]
+            waiting.discard(waiter)
+            if not waiting:
+                del self._by_user[waiter.user]
+
+    def publish(self, publication: Publication) -> None:
+        """Hand a commit to the feeds that it concerns."""
+        self.last_seq = max(self.last_seq, publication.last_seq)
+        concerned: dict[Waiter, list[Entry]] = {}
+        for entry in publication.entries:
+            for channel in entry.live | entry.gone:
+                for waiter in self._by_channel.get(channel, ()):
+                    entries = concerned.setdefault(waiter, [])
+                    if not entries or entries[-1] is not entry:
+                        entries.append(entry)
+        for user in publication.users:
+            for waiter in self._by_user.get(user, ()):
+                concerned.setdefault(waiter, [])
+        for waiter, entries in concerned.items():
+            waiter.offer(publication, entries)

@@ -1,0 +1,130 @@
+"""A document on its way to the upstream: checked as CouchDB would, taken apart into what the rules need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import limits
+from gateway.errors import InvalidDocument, InvalidDocumentId, TooLarge
+from gateway.json_text import encode
+from gateway.model.revisions import history, parse_rev
+
+# CouchDB takes these back from its own answers and ignores them.
+_IGNORED = frozenset({"_revs_info", "_conflicts", "_deleted_conflicts", "_local_seq"})
+_MEMBERS = frozenset({"_id", "_rev", "_deleted", "_revisions", "_attachments"})
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One checked document. `doc` is what is sent upstream; `body` is without `_` members."""
+
+    id: str
+    new_edits: bool
+    parent: str | None  # new_edits: the revision to replace, as the client says; else the first ancestor
+    rev: str | None  # new_edits=False: the revision's own id
+    ancestors: tuple[str, ...]  # newest first
+    deleted: bool
+    body: Mapping[str, Any]
+    doc: dict[str, Any]
+    size: int  # bytes of the encoded document
+    has_attachments: bool
+    has_stubs: bool
+
+    def shown(self, rev: str | None) -> dict[str, Any]:
+        """As the sync function sees it."""
+        head: dict[str, Any] = {"_id": self.id}
+        if rev is not None:
+            head["_rev"] = rev
+        if self.deleted:
+            head["_deleted"] = True
+        return {**head, **self.body}
+
+
+def check_id(value: object) -> str:
+    """A document id, or InvalidDocumentId in CouchDB's words."""
+    if not isinstance(value, str):
+        raise InvalidDocumentId("Document id must be a string")
+    if not value:
+        raise InvalidDocumentId("Document id must not be empty")
+    if value.startswith("_") and not _has_known_prefix(value):
+        raise InvalidDocumentId("Only reserved document ids may start with underscore.")
+    if len(value.encode("utf-8", "surrogatepass")) > limits.DOCUMENT_ID_BYTES:
+        raise InvalidDocumentId(f"Document id is longer than {limits.DOCUMENT_ID_BYTES} bytes")
+    return value
+
+
+def _has_known_prefix(value: str) -> bool:
+    return any(value.startswith(prefix) and len(value) > len(prefix) for prefix in ("_design/", "_local/"))
+
+
+def check_rev(value: object) -> str:
+    """A revision id, or InvalidDocument."""
+    try:
+        parse_rev(value)
+    except ValueError as error:
+        raise InvalidDocument(str(error)) from None
+    return str(value)
+
+
+def draft(doc: object, *, new_edits: bool) -> Draft:
+    """Check a document with its `_id`. Raises InvalidDocument, InvalidDocumentId, TooLarge."""
+    if not isinstance(doc, dict):
+        raise InvalidDocument("Document must be a JSON object")
+    doc_id = check_id(doc.get("_id"))
+    for member in doc:
+        if member.startswith("_") and member not in _MEMBERS and member not in _IGNORED:
+            raise InvalidDocument(f"Bad special document member: {member}")
+    deleted = doc.get("_deleted", False)
+    if not isinstance(deleted, bool):
+        raise InvalidDocument("_deleted must be true or false")
+    rev = check_rev(doc["_rev"]) if doc.get("_rev") is not None else None
+    attachments = _check_attachments(doc.get("_attachments"))
+    body = {key: value for key, value in doc.items() if not key.startswith("_")}
+    sent = {key: value for key, value in doc.items() if key not in _IGNORED and (key != "_rev" or rev is not None)}
+    parent = rev
+    ancestors: tuple[str, ...] = () if rev is None else (rev,)
+    if new_edits:
+        sent.pop("_revisions", None)
+        own = None
+    else:
+        if rev is None:
+            raise InvalidDocument("a document written with new_edits=false needs _rev")
+        own, ancestors = rev, _ancestors(rev, doc.get("_revisions"))
+        parent = ancestors[0] if ancestors else None
+    size = len(encode(sent))
+    without = size if not attachments else len(encode(body))
+    if without > limits.DOCUMENT_BYTES:
+        raise TooLarge(f"the document has {without} bytes; the limit (DOCUMENT_BYTES) is {limits.DOCUMENT_BYTES}")
+    has_stubs = any(one.get("stub") is True or one.get("follows") is True for one in attachments.values())
+    return Draft(
+        doc_id, new_edits, parent, own, tuple(ancestors), deleted, body, sent, size, bool(attachments), has_stubs
+    )
+
+
+def _ancestors(rev: str, revisions: object) -> tuple[str, ...]:
+    if revisions is None:
+        return ()
+    try:
+        revs = history(revisions)
+    except ValueError as error:
+        raise InvalidDocument(str(error)) from None
+    if revs[0] != rev:
+        raise InvalidDocument(f"_revisions begins with {revs[0]}, but _rev is {rev}")
+    if len(revs) > limits.REVISIONS_COUNT:
+        raise InvalidDocument(f"_revisions holds more than {limits.REVISIONS_COUNT} ids")
+    return tuple(revs[1:])
+
+
+def _check_attachments(attachments: object) -> dict[str, dict[str, Any]]:
+    if attachments is None:
+        return {}
+    if not isinstance(attachments, dict):
+        raise InvalidDocument("_attachments must be an object")
+    for name, attachment in attachments.items():
+        if not isinstance(attachment, dict):
+            raise InvalidDocument(f"_attachments.{name} must be an object")
+        if not name or name.startswith("_"):
+            raise InvalidDocument(f"Attachment name '{name}' must not be empty or start with '_'")
+    return attachments

@@ -1,0 +1,211 @@
+"""The router: the one task of a database that follows the upstream's changes and writes the routing index.
+
+A row is only a hint that a document changed (W9). Rows are taken in batches, each applied in one transaction together
+with the upstream position, so that a crash at any instruction loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
+
+from gateway import limits
+from gateway.couch.revision_cache import RevisionCache
+from gateway.couch.upstream import ChangeRow, DatabaseInfo, Idle, UpstreamDatabase
+from gateway.errors import GatewayError
+from gateway.routing.ledger import Ledger
+from gateway.routing.resolve import Resolver, RowHint
+from gateway.store.protocol import DatabaseStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RouterStatus:
+    """What the operator is told. `caught_up` means: everything that was upstream at the last connect is routed."""
+
+    state: str = "starting"
+    caught_up: bool = False
+    problem: str | None = None
+    upstream_since: str = "0"
+    routed_count: int = 0
+
+
+def leading_number(seq: str) -> int:
+    """The number that CouchDB's opaque sequences begin with; 0 where there is none."""
+    digits = seq.partition("-")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+class Router:
+    """Start it with `start()`, end it with `stop()`. Owns nothing but its task."""
+
+    def __init__(
+        self,
+        name: str,
+        store: DatabaseStore,
+        upstream: UpstreamDatabase,
+        resolver: Resolver,
+        ledger: Ledger,
+        cache: RevisionCache,
+    ) -> None:
+        self.name = name
+        self.status = RouterStatus()
+        self._store = store
+        self._upstream = upstream
+        self._resolver = resolver
+        self._ledger = ledger
+        self._cache = cache
+        self._task: asyncio.Task[None] | None = None
+        self._target = 0
+        self._caught_up = asyncio.Event()
+        self._purge_check = asyncio.Lock()
+        self._applying = asyncio.Lock()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"router:{self.name}")
+
+    async def stop(self) -> None:
+        """End the task; a batch that is being committed is committed or not, both are right."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def wait_caught_up(self) -> None:
+        """Until everything that was upstream at the last connect is routed."""
+        await self._caught_up.wait()
+
+    async def _run(self) -> None:
+        pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
+        while True:
+            started = time.monotonic()
+            try:
+                await self._follow()
+            except GatewayError as error:
+                self.status.state, self.status.problem = "upstream_unreachable", error.reason
+                log.warning("database %s: %s; trying again", self.name, error.reason)
+            except Exception:
+                # The router must never die: without it nothing is routed, and every write would wait in vain.
+                self.status.state, self.status.problem = "failing", "the router failed; the log says more"
+                log.exception("database %s: the router failed; trying again", self.name)
+            if time.monotonic() - started > limits.UPSTREAM_RETRY_LAST_SECONDS:
+                pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, limits.UPSTREAM_RETRY_LAST_SECONDS)
+
+    async def _follow(self) -> None:
+        since = await self._connect()
+        self.status.state, self.status.problem = "online", None
+        rows: list[ChangeRow] = []
+        idle_since = time.monotonic()
+        changes = cast("AsyncGenerator[ChangeRow | Idle, None]", self._upstream.changes(since))
+        async with aclosing(changes) as feed:
+            async for item in feed:
+                if isinstance(item, ChangeRow):
+                    self._ledger.tick += 1
+                    rows.append(item)
+                    if len(rows) < limits.ROUTER_BATCH_ROWS_COUNT:
+                        continue
+                if rows:
+                    await self._apply(rows)
+                    rows = []
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > limits.UPSTREAM_HEARTBEAT_SECONDS / 2:
+                    # A heartbeat: nothing came for a while.
+                    idle_since = time.monotonic()
+                    self._be_caught_up()
+                    await self._housekeeping()
+
+    async def _connect(self) -> str:
+        """Check that this is the database that is recorded, before any of its rows is applied (W8)."""
+        state = await self._store.state()
+        identity = await self._upstream.identity()
+        info = await self._upstream.info()
+        since = state.upstream_since
+        replaced = state.identity is not None and state.identity != identity
+        behind = leading_number(info.update_seq) < leading_number(since)
+        if replaced or behind:
+            why = "was replaced by another" if replaced else f"went back to {info.update_seq[:20]}"
+            log.warning("database %s: the upstream database %s; routing is reconciled with it", self.name, why)
+            self.status.state = "upstream_replaced"
+            await self._reconcile()
+            since = "0"
+        if state.identity != identity or since != state.upstream_since:
+            await self._store.apply([], upstream_since=since, now=time.time())
+            await self._store.remember(identity=identity, purge_seq=info.purge_seq)
+        elif info.purge_seq != state.purge_seq:
+            await self.check_purges(info)
+        self.status.upstream_since = since
+        self._target = leading_number(info.update_seq)
+        self._note_progress(since)
+        return since
+
+    def _note_progress(self, since: str) -> None:
+        self.status.upstream_since = since
+        if leading_number(since) >= self._target:
+            self._be_caught_up()
+
+    def _be_caught_up(self) -> None:
+        self.status.caught_up = True
+        self._caught_up.set()
+
+    async def _apply(self, rows: Sequence[ChangeRow]) -> None:
+        """Apply a batch of rows, at most one for each document: the last."""
+        hints = {
+            row.id: RowHint(row.id, row.revs, self._ledger.tick - len(rows) + at + 1)
+            for at, row in enumerate(rows)
+            if not row.id.startswith(("_design/", "_local/"))
+        }
+        seqs = [row.seq for row in rows if row.seq is not None]
+        since = seqs[-1] if seqs else None
+        await self._apply_hints(list(hints.values()), since)
+        if since is not None:
+            self._note_progress(since)
+
+    async def _apply_hints(self, hints: Sequence[RowHint], since: str | None, *, authoritative: bool = False) -> None:
+        async with self._applying:
+            await self._ledger.settle({hint.id: hint.tick for hint in hints})
+            found, known = await self._resolver.resolve(hints, authoritative=authoritative)
+            answer = await self._store.apply(found, upstream_since=since, now=time.time())
+        for one in found:
+            if one.purged:
+                self._cache.drop(self._upstream.name, one.id)
+        self.status.routed_count += len(found)
+        for hint in hints:
+            leaves = answer.get(hint.id, known.get(hint.id))
+            if leaves is not None:
+                self._ledger.applied(hint.id, hint.tick, leaves)
+
+    async def _housekeeping(self) -> None:
+        self._ledger.expire()
+        await self._store.forget_superseded(time.time() - limits.SUPERSEDED_GRACE_SECONDS)
+        await self.check_purges(await self._upstream.info())
+
+    async def check_purges(self, info: DatabaseInfo) -> None:
+        """Purges have no row of their own: when purge_seq moved, read again what was purged (W7)."""
+        async with self._purge_check:
+            state = await self._store.state()
+            if info.purge_seq == state.purge_seq:
+                return
+            ids = sorted({doc for doc, _ in await self._upstream.purged()})
+            await self.route_again(ids)
+            await self._store.remember(purge_seq=info.purge_seq)
+
+    async def route_again(self, ids: Sequence[str], *, authoritative: bool = True) -> None:
+        """Read these documents upstream and make what is found the recorded state."""
+        for start in range(0, len(ids), limits.ROUTER_BATCH_ROWS_COUNT):
+            chunk = ids[start : start + limits.ROUTER_BATCH_ROWS_COUNT]
+            hints = [RowHint(doc, None, self._ledger.tick) for doc in chunk]
+            await self._apply_hints(hints, None, authoritative=authoritative)
+
+    async def _reconcile(self) -> None:
+        """Compare every recorded document with the upstream; those that are not there become ghosts (A11)."""
+        after = ""
+        while ids := await self._store.recorded_ids(after, limits.ROUTER_BATCH_ROWS_COUNT):
+            await self.route_again(ids)
+            after = ids[-1]

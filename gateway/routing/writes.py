@@ -1,0 +1,396 @@
+"""The way of a write: what it replaces → sync function → one bulk upstream → routed → answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway import limits
+from gateway.couch.batching import Batcher
+from gateway.couch.lanes import Call as LaneCall
+from gateway.couch.lanes import Lane
+from gateway.couch.revision_cache import RevisionCache, RevisionReader
+from gateway.couch.upstream import Document, RevisionRef, UpstreamDatabase, WriteResult
+from gateway.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    InvalidDocument,
+    MissingStub,
+    RefusedBySyncFunction,
+    TooLarge,
+    UnauthorizedBySyncFunction,
+    UpstreamError,
+    UpstreamOutcomeUnknown,
+)
+from gateway.model.apply import Recorded
+from gateway.model.drafts import Draft
+from gateway.model.revisions import generation
+from gateway.model.routing import Call, Routing, Verdict, Writer, body_digest
+from gateway.queries import Outcome
+from gateway.routing.id_locks import IdLocks
+from gateway.routing.ledger import Ledger, Pending
+from gateway.routing.plans import CurrentLeaf, NotALeaf, Plan, plan
+from gateway.routing.router import RouterStatus
+from gateway.store.protocol import DatabaseStore
+from gateway.syncfn.runtime import SyncFunction
+
+log = logging.getLogger(__name__)
+_I = TypeVar("_I")
+_R = TypeVar("_R")
+_REFUSALS = (RefusedBySyncFunction, UnauthorizedBySyncFunction)
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """For whom documents are written. `writer` is asked anew for each round: what was just written may have granted
+    access. `may_read` tells of a recorded leaf."""
+
+    writer: Callable[[], Awaitable[Writer]]
+    may_read: Callable[[str, str], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class _Sending:
+    at: int
+    plan: Plan
+    routing: Routing
+    old_doc: Document | None
+    pending: Pending | None = None
+
+
+class Writes:
+    """All writes of one database."""
+
+    def __init__(
+        self,
+        *,
+        store: DatabaseStore,
+        upstream: UpstreamDatabase,
+        batcher: Batcher,
+        reader: RevisionReader,
+        cache: RevisionCache,
+        function: SyncFunction,
+        ledger: Ledger,
+        status: RouterStatus,
+    ) -> None:
+        self._store = store
+        self._upstream = upstream
+        self._batcher = batcher
+        self._reader = reader
+        self._cache = cache
+        self._ledger = ledger
+        self._status = status
+        self._locks = IdLocks()
+        self._recorded = _RecordedLane(store)
+        self._verdicts = _FunctionLane(function)
+        self._unrouted: dict[str, float] = {}  # documents with a stored write that was not routed in time
+        self.refused_count = 0
+        self.written_count = 0
+
+    async def write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
+        """Write them all, each for itself; results in order. Goes on when the caller is cancelled.
+
+        Documents that the function refused are tried again as long as a round accepted others: a child may need what
+        its parent grants (W10).
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._write(drafts, author)))
+
+    async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        todo = list(range(len(drafts)))
+        while todo:
+            for layer in _layers(drafts, todo):
+                async with self._locks.hold(drafts[at].id for at in layer):
+                    outcomes.update(await self._layer(drafts, layer, author))
+            refused = [at for at in todo if isinstance(outcomes[at].error, _REFUSALS)]
+            if len(refused) == len(todo):
+                break
+            todo = refused
+        self.refused_count += sum(isinstance(outcome.error, _REFUSALS) for outcome in outcomes.values())
+        self.written_count += sum(outcome.rev is not None for outcome in outcomes.values())
+        return [outcomes[at] for at in range(len(drafts))]
+
+    async def _layer(self, drafts: Sequence[Draft], layer: Sequence[int], author: Author) -> dict[int, Outcome]:
+        """Documents with different ids, whose locks are held."""
+        outcomes: dict[int, Outcome] = {}
+        chosen = [drafts[at] for at in layer]
+        try:
+            plans = await self._plan(chosen)
+            writer = await author.writer()
+            accepted = await self._ask(plans, layer, writer, author, outcomes)
+        except GatewayError as error:
+            return {at: Outcome(drafts[at].id, error=error) for at in layer}
+        outcomes |= {at: one for at, one in zip(layer, plans, strict=True) if isinstance(one, Outcome)}
+        await self._send([sending for sending in accepted if self._announce(sending, outcomes)], outcomes)
+        return outcomes
+
+    # What is replaced
+
+    async def _plan(self, drafts: Sequence[Draft]) -> list[Plan | Outcome]:
+        """For each what it replaces, or the outcome where nothing is to be written."""
+        current = await self._current([draft.id for draft in drafts])
+        plans: list[Plan | Outcome] = []
+        again: list[int] = []
+        for at, draft in enumerate(drafts):
+            try:
+                plans.append(plan(draft, current[draft.id]))
+            except NotALeaf as error:
+                plans.append(Outcome(draft.id, error=Conflict(error.reason)))
+                again.append(at)
+        if again:
+            # Perhaps the router has not seen a direct write yet: ask the upstream before saying no.
+            read = await self._read_leaves([drafts[at].id for at in again])
+            for at in again:
+                try:
+                    plans[at] = plan(drafts[at], read[drafts[at].id])
+                except Conflict as error:
+                    plans[at] = Outcome(drafts[at].id, error=Conflict(error.reason))
+        return await self._without_known(plans, current)
+
+    async def _current(self, ids: Sequence[str]) -> dict[str, list[CurrentLeaf]]:
+        """The leaves of each document: what is recorded, or where the router may lag, what is upstream."""
+        now = time.monotonic()
+        self._unrouted = {doc: at for doc, at in self._unrouted.items() if now - at < limits.VERDICT_SECONDS}
+        recorded = dict(zip(ids, await self._recorded.ask_all(ids), strict=True))
+        lagging = self._status.state != "online" or not self._status.caught_up
+        unsure = [doc for doc in ids if doc in self._unrouted or (lagging and recorded[doc] is None)]
+        current = {
+            doc: [CurrentLeaf(leaf.rev, leaf.deleted) for leaf in found.leaves.values()] if found else []
+            for doc, found in recorded.items()
+        }
+        return current | (await self._read_leaves(unsure) if unsure else {})
+
+    async def _read_leaves(self, ids: Sequence[str]) -> dict[str, list[CurrentLeaf]]:
+        read = await self._batcher.leaves_of_many(ids)
+        return {
+            doc: [CurrentLeaf(leaf["_rev"], bool(leaf.get("_deleted"))) for leaf in leaves]
+            for doc, leaves in zip(ids, read, strict=True)
+        }
+
+    async def _without_known(
+        self, plans: list[Plan | Outcome], current: dict[str, list[CurrentLeaf]]
+    ) -> list[Plan | Outcome]:
+        """Revisions that are there already are answered at once, leave no verdict and wait for nothing (W1, W2)."""
+        ask: dict[str, list[str]] = {}
+        for at, one in enumerate(plans):
+            if isinstance(one, Outcome) or one.draft.rev is None:
+                continue
+            leaves = current[one.draft.id]
+            if any(leaf.rev == one.draft.rev for leaf in leaves):
+                plans[at] = Outcome(one.draft.id, one.draft.rev)
+            elif leaves and (one.base is None or one.base.rev != one.draft.parent):
+                # A child of a leaf is new for certain; anything else in a known tree may be an interior revision.
+                ask[one.draft.id] = [one.draft.rev]
+        if ask:
+            missing = await self._upstream.revs_diff(ask)
+            for at, one in enumerate(plans):
+                if isinstance(one, Plan) and one.draft.id in ask:
+                    rev = ask[one.draft.id][0]
+                    if rev not in missing.get(one.draft.id, {}).get("missing", ()):
+                        plans[at] = Outcome(one.draft.id, rev)
+        return plans
+
+    # The sync function
+
+    async def _ask(
+        self,
+        plans: Sequence[Plan | Outcome],
+        layer: Sequence[int],
+        writer: Writer,
+        author: Author,
+        outcomes: dict[int, Outcome],
+    ) -> list[_Sending]:
+        chosen = [(at, one) for at, one in zip(layer, plans, strict=True) if isinstance(one, Plan)]
+        wanted = [(one.draft.id, leaf.rev) for _, one in chosen for leaf in (one.old, one.also) if leaf is not None]
+        refs = [RevisionRef(doc, rev) for doc, rev in wanted]
+        bodies = dict(zip(wanted, await self._reader.documents(refs), strict=True))
+        calls: list[Call] = []
+        for _, one in chosen:
+            shown = one.draft.shown(one.rev)
+            calls.append(Call(shown, _body(bodies, one, one.old), writer))
+            if one.also is not None:
+                calls.append(Call(shown, _body(bodies, one, one.also), writer))
+        verdicts = iter(await self._verdicts.ask_all(calls))
+        accepted = []
+        for at, one in chosen:
+            verdict = next(verdicts)
+            second = next(verdicts) if one.also is not None else None
+            error = verdict.error or (second.error if second is not None else None)
+            if error is None and one.draft.has_stubs and not writer.admin:
+                error = await self._stub_problem(one, author)
+            if error is not None:
+                outcomes[at] = Outcome(one.draft.id, error=error)
+            else:
+                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base)))
+        return accepted
+
+    @staticmethod
+    async def _stub_problem(one: Plan, author: Author) -> GatewayError | None:
+        """A stub takes the attachment of the revision it extends: only who may read that one may take it."""
+        if one.base is not None and await author.may_read(one.draft.id, one.base.rev):
+            return None
+        return MissingStub("an attachment stub names a revision that is not there")
+
+    # Upstream, and back through the router
+
+    def _announce(self, sending: _Sending, outcomes: dict[int, Outcome]) -> bool:
+        one = sending.plan
+        try:
+            sending.pending = self._ledger.open(
+                one.draft.id,
+                one.rev,
+                parent=one.base.rev if one.base else None,
+                deleted=one.draft.deleted,
+                routing=sending.routing,
+                digest=body_digest(one.draft.doc),
+                trusted=one.draft.new_edits,
+            )
+        except GatewayError as error:
+            outcomes[sending.at] = Outcome(one.draft.id, error=error)
+        return sending.pending is not None
+
+    async def _send(self, sendings: Sequence[_Sending], outcomes: dict[int, Outcome]) -> None:
+        if not sendings:
+            return
+        stored: list[_Sending] = []
+        try:
+            results = await self._bulk(sendings)
+            for sending, result in zip(sendings, results, strict=True):
+                outcome = self._stored(sending, result)
+                outcomes[sending.at] = outcome
+                if outcome.rev is not None:
+                    stored.append(sending)
+            await self._wait_routed(stored, outcomes)
+        finally:
+            for sending in sendings:
+                outcome = outcomes.get(sending.at, Outcome(sending.plan.draft.id))
+                unknown = isinstance(outcome.error, UpstreamOutcomeUnknown) or not outcome.routed
+                if sending.pending is not None and not unknown:
+                    self._ledger.close(sending.pending)
+
+    async def _bulk(self, sendings: Sequence[_Sending]) -> list[WriteResult | GatewayError]:
+        new_edits = sendings[0].plan.draft.new_edits
+        drafts = [sending.plan.draft for sending in sendings]
+        try:
+            return await self._batcher.write_many(
+                [draft.doc for draft in drafts], new_edits, sizes=[draft.size for draft in drafts]
+            )
+        except GatewayError as error:
+            return [error] * len(sendings)
+
+    def _stored(self, sending: _Sending, result: WriteResult | GatewayError) -> Outcome:
+        draft, pending = sending.plan.draft, sending.pending
+        if pending is None:
+            raise RuntimeError("a write was sent without being announced")
+        if isinstance(result, GatewayError):
+            if isinstance(result, UpstreamOutcomeUnknown):
+                self._ledger.keep(pending)
+                self._unrouted[draft.id] = time.monotonic()
+            return Outcome(draft.id, error=result)
+        if result.rev is None:
+            return Outcome(draft.id, error=_refusal(result))
+        if pending.rev == result.rev and draft.new_edits and not draft.has_attachments:
+            self._remember_body(sending, result.rev)
+        self._ledger.answer(pending, result.rev)
+        return Outcome(draft.id, result.rev, routed=result.quorum)
+
+    def _remember_body(self, sending: _Sending, rev: str) -> None:
+        """Put what was just stored into the revision cache: its readers come soon."""
+        draft, base = sending.plan.draft, sending.plan.base
+        digests = [rev.partition("-")[2]]
+        if base is not None:
+            if sending.old_doc is None or "_revisions" not in sending.old_doc:
+                return
+            digests += sending.old_doc["_revisions"]["ids"]
+        doc = {**draft.shown(rev), "_revisions": {"start": generation(rev), "ids": digests}}
+        self._cache.put(self._upstream.name, doc)
+
+    async def _wait_routed(self, stored: Sequence[_Sending], outcomes: dict[int, Outcome]) -> None:
+        try:
+            async with asyncio.timeout(limits.WRITE_ROUTED_WAIT_SECONDS):
+                for sending in stored:
+                    if sending.pending is not None:
+                        await sending.pending.routed.wait()
+        except TimeoutError:
+            for sending in stored:
+                if sending.pending is not None and not sending.pending.routed.is_set():
+                    doc = sending.plan.draft.id
+                    self._unrouted[doc] = time.monotonic()
+                    outcomes[sending.at] = Outcome(doc, outcomes[sending.at].rev, routed=False)
+            log.warning("%d stored writes were not routed in time", len(stored))
+
+
+class _RecordedLane(Lane[str, Recorded | None]):
+    """Reads of the index by concurrent writes, joined: one snapshot for all that wait."""
+
+    def __init__(self, store: DatabaseStore) -> None:
+        super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
+        self._store = store
+
+    async def send(self, items: Sequence[str]) -> list[Recorded | None]:
+        found = await self._store.recorded(items)
+        return [found.get(doc) for doc in items]
+
+    async def ask_all(self, items: Sequence[str]) -> list[Recorded | None]:
+        return await _ask_all(self, items)
+
+
+class _FunctionLane(Lane[Call, Verdict]):
+    """Calls of the sync function by concurrent writes, joined: one hop to its thread."""
+
+    def __init__(self, function: SyncFunction) -> None:
+        super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
+        self._function = function
+
+    async def send(self, items: Sequence[Call]) -> list[Verdict]:
+        return await self._function.run(items)
+
+    async def ask_all(self, items: Sequence[Call]) -> list[Verdict]:
+        return await _ask_all(self, items)
+
+
+async def _ask_all(lane: Lane[_I, _R], items: Sequence[_I]) -> list[_R]:
+    calls = [LaneCall[_I, _R](item, 1) for item in items]
+    waiters = [call.join() for call in calls]
+    for call in calls:
+        lane.enqueue(call)
+    return list(await asyncio.gather(*waiters))
+
+
+def _layers(drafts: Sequence[Draft], chosen: Sequence[int]) -> list[list[int]]:
+    """Groups with at most one document of each id; those of one id in order of generation, then as given (W4)."""
+    ordered = sorted(chosen, key=lambda at: generation(drafts[at].rev or "1-x") if not drafts[at].new_edits else 0)
+    layers: list[list[int]] = []
+    depth: dict[str, int] = {}
+    for at in ordered:
+        level = depth.get(drafts[at].id, 0)
+        depth[drafts[at].id] = level + 1
+        if level == len(layers):
+            layers.append([])
+        layers[level].append(at)
+    return layers
+
+
+def _body(bodies: dict[tuple[str, str], Document | None], one: Plan, leaf: CurrentLeaf | None) -> Document | None:
+    return None if leaf is None else bodies.get((one.draft.id, leaf.rev))
+
+
+def _refusal(result: WriteResult) -> GatewayError:
+    """The error that CouchDB gave for one document of a bulk."""
+    kinds: dict[str, type[GatewayError]] = {
+        "conflict": Conflict,
+        "forbidden": Forbidden,
+        "unauthorized": Forbidden,
+        "missing_stub": MissingStub,
+        "doc_validation": InvalidDocument,
+        "bad_request": InvalidDocument,
+        "document_too_large": TooLarge,
+        "attachment_too_large": TooLarge,
+        "too_large": TooLarge,
+    }
+    return kinds.get(result.error, UpstreamError)(result.reason or result.error)
