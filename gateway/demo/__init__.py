@@ -1,0 +1,1 @@
+"""The demo: a retail chain that a visitor understands at once."""

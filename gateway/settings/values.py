@@ -1,0 +1,105 @@
+"""Settings as the rest of the gateway sees them: frozen, checked, complete, paths absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from gateway.settings.addresses import Address
+
+EMBEDDED: Final = "embedded:"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Each listener's address, None when it is switched off."""
+
+    public: Address | None
+    admin: Address | None
+    metrics: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """`url` is `http(s)://host[:port][/path]` without credentials and last slash, or `embedded:/absolute/path`."""
+
+    url: str
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @property
+    def embedded(self) -> Path | None:
+        """The directory of the embedded upstream, None for a CouchDB server."""
+        return Path(self.url.removeprefix(EMBEDDED)) if self.url.startswith(EMBEDDED) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicSettings:
+    """`allow_admins`: server admins may log in on the public port too."""
+
+    allow_admins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    """`level`: debug, info, warning or error."""
+
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSettings:
+    """What requests without a login get; nothing while `disabled`."""
+
+    disabled: bool = True
+    admin_channels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    name: str
+    password: SecretStr
+    disabled: bool = False
+    admin_channels: frozenset[str] = frozenset()
+    admin_roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSettings:
+    name: str
+    admin_channels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """`upstream` is the CouchDB database; `sync_place` says where `sync_source` stands, for messages and logs.
+
+    `hide_existence`: a document that may not be read answers 404 instead of 403.
+    """
+
+    name: str
+    upstream: str
+    sync_source: str
+    sync_place: str
+    hide_existence: bool
+    guest: GuestSettings
+    users: Mapping[str, UserSettings]
+    roles: Mapping[str, RoleSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`metadata` is the file of the SQLite metadata store; its directory may not exist yet."""
+
+    file: Path
+    listen: ListenSettings
+    metadata: Path
+    upstream: UpstreamSettings
+    admins: Mapping[str, SecretStr]
+    public: PublicSettings
+    logging: LoggingSettings
+    databases: Mapping[str, DatabaseSettings]
