@@ -286,7 +286,7 @@ class TestProblems:
                 guest: {disabled: maybe}
               other:
                 upstream: notes
-                hide_existence: true
+                allow_conflicts: true
             loging: {level: info}
             """,
         )
@@ -317,7 +317,7 @@ class TestProblems:
                 "databases.other.upstream",
                 'the databases "notes" and "other" would share the upstream database "notes"',
             ),
-            (16, "databases.other.hide_existence", "comes with a later version"),
+            (16, "databases.other.allow_conflicts", "comes with a later version"),
             (17, "loging", "this key is not known; did you mean `logging`?"),
         ]
 

@@ -33,7 +33,7 @@ from gateway.syncfn.default import DEFAULT_SYNC_FUNCTION
 
 DEFAULT_METADATA: Final = "sqlite:./data/metadata.db"
 
-LATER: Final = {"hide_existence", "allow_conflicts", "changes"}
+LATER: Final = {"allow_conflicts", "changes"}
 """Keys of a database that DESIGN.md names and this version does not have: refused, so that nobody relies on them."""
 
 

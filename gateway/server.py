@@ -1,0 +1,199 @@
+"""Composition: settings → stores and upstream → databases → listeners; reload, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway import limits
+from gateway.accounts import Accounts
+from gateway.auth.admins import Admins
+from gateway.auth.credentials import Credentials
+from gateway.auth.passwords import Passwords
+from gateway.couch.open import open_upstream
+from gateway.couch.revision_cache import RevisionCache
+from gateway.couch.upstream import Upstream
+from gateway.database import Database
+from gateway.errors import GatewayError
+from gateway.http.call import Gate
+from gateway.http.listener import Listener
+from gateway.http.routes import ROUTES
+from gateway.http.traffic import Traffic
+from gateway.settings.addresses import Address
+from gateway.settings.load import load
+from gateway.settings.problems import SettingsError
+from gateway.settings.values import Settings
+from gateway.store.connections import StoreError
+from gateway.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message is for the operator."""
+
+
+class OpenDatabases:
+    """The databases that are being served, by name; what http/ knows of them as a whole."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.by_name: dict[str, Database] = {}
+        self._credentials = credentials
+
+    def get(self, name: str) -> Database | None:
+        return self.by_name.get(name)
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.by_name)
+
+    async def refuse_login(self, name: str, password: str) -> None:
+        """Take as long as a wrong login at a database that exists."""
+        await self._credentials.verify("", name, password, None)
+
+
+class Server:
+    """One gateway process. `start()`, then `serve_until_stopped()`; `stop()` in any case."""
+
+    def __init__(self, settings: Settings, config: Path) -> None:
+        self._settings = settings
+        self._config = config
+        self._passwords = Passwords()
+        self._credentials = Credentials(self._passwords)
+        self._open = OpenDatabases(self._credentials)
+        self._store: SqliteStore | None = None
+        self._upstream: Upstream | None = None
+        self._traffic = Traffic()
+        self._runners: dict[str, web.ServerRunner] = {}
+        self._addresses: dict[str, Address] = {}
+        self._stopping = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
+
+    @property
+    def databases(self) -> Mapping[str, Database]:
+        return self._open.by_name
+
+    def address(self, listener: str) -> str:
+        """`host:port` where a listener really listens."""
+        return str(self._addresses[listener])
+
+    async def start(self) -> None:
+        """Open everything, and the ports last: what cannot work is said before anybody can connect.
+
+        Raises StartError.
+        """
+        try:
+            self._store = await asyncio.to_thread(SqliteStore, self._settings.metadata)
+            self._upstream = await self._connect()
+            cache = RevisionCache()
+            for database in self._settings.databases.values():
+                self._open.by_name[database.name] = await Database.open(
+                    database, self._store, self._upstream, cache, self._passwords, self._credentials
+                )
+            await self._listen()
+        except StoreError as error:
+            raise StartError(str(error)) from error
+        except GatewayError as error:
+            raise StartError(error.reason) from error
+
+    async def _connect(self) -> Upstream:
+        given = self._settings.upstream
+        password = given.password.get_secret_value() if given.password is not None else None
+        try:
+            upstream = open_upstream(given.url, given.username, password)
+        except ValueError as error:
+            raise StartError(str(error)) from error
+        self._upstream = upstream
+        await upstream.check()
+        return upstream
+
+    async def _listen(self) -> None:
+        listen = self._settings.listen
+        admins = Admins(self._settings.admins, self._credentials)
+        for name, address in (("public", listen.public), ("admin", listen.admin), ("metrics", listen.metrics)):
+            if address is None:
+                continue
+            gate = Gate(
+                name,
+                self._open,
+                self._traffic,
+                admins=admins,
+                admin_names=frozenset(self._settings.admins),
+                allow_admins=name == "public" and self._settings.public.allow_admins,
+            )
+            runner = Listener(gate, ROUTES).runner()
+            await runner.setup()
+            self._runners[name] = runner
+            try:
+                await web.TCPSite(runner, address.host, address.port, backlog=1024).start()
+            except OSError as error:
+                raise StartError(f"the {name} port cannot listen on {address}: {error.strerror or error}") from error
+            port = runner.addresses[0][1]
+            self._addresses[name] = Address(address.host, port)
+            log.info("%s port: http://%s", name, self._addresses[name])
+
+    async def serve_until_stopped(self) -> None:
+        """Until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        await self._stopping.wait()
+        log.info("stopping: feeds end, requests under way are finished")
+
+    def _begin_reload(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Take over what can be changed while serving: users, roles, the guest, the log level. A file with problems
+        changes nothing."""
+        try:
+            settings = await asyncio.to_thread(load, self._config, os.environ)
+        except SettingsError as error:
+            for problem in error.problems:
+                log.error("the configuration was not reloaded: %s", problem)
+            return
+        logging.getLogger().setLevel(settings.logging.level.upper())
+        for name, database in settings.databases.items():
+            if name in self._open.by_name and self._store is not None:
+                await Accounts(await self._store.database(name), self._passwords).configure(database)
+        if needs_restart(self._settings, settings):
+            log.warning("the configuration was reloaded; some of its changes take effect only after a restart")
+        else:
+            log.info("the configuration was reloaded")
+        self._settings = settings
+
+    async def stop(self) -> None:
+        """Drain and close, in the order in which things depend on each other; can be called after a failed start."""
+        await self._traffic.drain(limits.DRAIN_SECONDS)
+        for runner in self._runners.values():
+            await runner.cleanup()
+        if self._reloading is not None:
+            await asyncio.gather(self._reloading, return_exceptions=True)
+        for database in self._open.by_name.values():
+            await database.close()
+        if self._upstream is not None:
+            await self._upstream.close()
+        if self._store is not None:
+            await self._store.close()
+        await self._credentials.close()
+        await self._passwords.close()
+
+
+def needs_restart(before: Settings, after: Settings) -> bool:
+    """Whether something changed that only a restart brings in: ports, upstream, admins, databases, sync functions."""
+
+    def fixed(settings: Settings) -> object:
+        databases = {
+            name: (database.upstream, database.sync_source, database.hide_existence)
+            for name, database in settings.databases.items()
+        }
+        return settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public, databases
+
+    return fixed(before) != fixed(after)
