@@ -1,0 +1,81 @@
+"""The house rules of docs/architecture.md: which module may import which, and how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import gateway
+
+PACKAGE = Path(gateway.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Every part may import itself, and those named here. What is in no part's list is imported by nobody.
+BASE = {"errors", "limits", "json_text"}
+ALLOWED = {
+    "model": BASE,
+    "couch": BASE | {"model", "embedded"},  # embedded by open.py alone
+    "embedded": BASE | {"model", "couch"},
+    "store": BASE | {"model", "couch"},
+    "syncfn": BASE | {"model"},
+    "auth": BASE | {"model"},
+    "settings": BASE | {"model", "auth", "syncfn"},
+    "callers": BASE | {"model"},
+    "queries": BASE | {"model"},
+    "routing": BASE | {"model", "couch", "store", "syncfn", "queries"},
+    "feeds": BASE | {"model", "couch", "store", "queries", "callers"},
+    "documents": BASE | {"model", "couch", "store", "feeds", "queries", "callers"},
+    "accounts": BASE | {"model", "auth", "store", "settings"},
+    "database": BASE
+    | {
+        "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
+        "queries", "callers",
+    },
+    "http": BASE | {"model", "auth", "database", "queries", "callers"},
+    "demo": BASE | {"database", "callers"},
+    "server": BASE | {"couch", "store", "auth", "settings", "accounts", "database", "http"},
+    "cli": BASE | {"settings", "server", "demo"},
+    "errors": set(),
+    "limits": set(),
+    "json_text": {"errors", "limits"},
+}  # fmt: skip
+# The types that pass through: an upstream's streamed answer is handed to http/ as it is.
+EXCEPTIONS = {("http", "couch.upstream")}
+
+
+def part_of(file: Path) -> str:
+    inside = file.relative_to(PACKAGE)
+    return inside.parts[0].removesuffix(".py")
+
+
+def imported_modules(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            if node.module == "gateway":
+                found |= {alias.name for alias in node.names if alias.name != "__version__"}
+            elif node.module.startswith("gateway."):
+                found.add(node.module.removeprefix("gateway."))
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("gateway.") for alias in node.names if alias.name.startswith("gateway.")}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down_the_house_and_never_up(file: Path) -> None:
+    part = part_of(file)
+    if part == "__init__":
+        return
+    wrong = {
+        module
+        for module in imported_modules(file)
+        if (top := module.partition(".")[0]) != part and top not in ALLOWED[part] and (part, module) not in EXCEPTIONS
+    }
+    assert not wrong, f"{file.relative_to(PACKAGE)} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_file_grows_past_600_lines(file: Path) -> None:
+    assert len(file.read_text("utf-8").splitlines()) <= 600
