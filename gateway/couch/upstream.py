@@ -7,7 +7,7 @@ Failures raise `UpstreamError` or another `GatewayError`; per-document failures 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -104,7 +104,7 @@ class UpstreamDatabase(Protocol):
     async def revs_diff(self, revs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
         """`POST /{db}/_revs_diff`: `{id: {"missing": [rev], "possible_ancestors": [rev]}}`, for ids that miss one."""
 
-    def changes(self, since: str) -> AsyncIterator[ChangeRow | Idle]:
+    def changes(self, since: str) -> AsyncGenerator[ChangeRow | Idle, None]:
         """The continuous feed with `style=all_docs` from `since` ("0" is the beginning), for as long as it is iterated.
 
         An Idle follows whenever nothing is left to hand out, at least every UPSTREAM_HEARTBEAT_SECONDS. Raises

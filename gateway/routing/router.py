@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
 
 from gateway import limits
 from gateway.couch.revision_cache import RevisionCache
-from gateway.couch.upstream import ChangeRow, DatabaseInfo, Idle, UpstreamDatabase
+from gateway.couch.upstream import ChangeRow, DatabaseInfo, UpstreamDatabase
 from gateway.errors import GatewayError
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import Resolver, RowHint
@@ -103,8 +102,7 @@ class Router:
         self.status.state, self.status.problem = "online", None
         rows: list[ChangeRow] = []
         idle_since = time.monotonic()
-        changes = cast("AsyncGenerator[ChangeRow | Idle, None]", self._upstream.changes(since))
-        async with aclosing(changes) as feed:
+        async with aclosing(self._upstream.changes(since)) as feed:
             async for item in feed:
                 if isinstance(item, ChangeRow):
                     self._ledger.tick += 1

@@ -1,0 +1,1 @@
+"""`make bench`: numbers of this machine, with the aims beside them."""
