@@ -1,0 +1,143 @@
+"""The gateway's end of a sync function's process: start it, put questions to it, notice that it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from gateway import limits
+from gateway.errors import SyncFunctionUnavailable
+from gateway.syncfn.engine import EngineLimits
+
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+_QUESTIONS_AT_ONCE = 32
+_LAST_MOMENT_SECONDS = 0.5
+
+
+def _environment() -> dict[str, str]:
+    """Where to find the package and the engine, and none of the gateway's passwords."""
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *(path for path in sys.path if path and Path(path).is_absolute() and path != root)]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+class WorkerProcess(asyncio.SubprocessProtocol):
+    """One running process. Questions are put by one caller at a time; answers come in their order."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._answers: list[bytes] = []
+        self._rest = bytearray()
+        self._gone = False  # no answer will come any more
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._exited: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._input: asyncio.WriteTransport | None = None
+
+    @classmethod
+    async def start(cls, source: str, engine_limits: EngineLimits) -> WorkerProcess:
+        """A process that has compiled `source`. Raises SyncFunctionUnavailable when it does not get so far."""
+        try:
+            transport, worker = await asyncio.get_running_loop().subprocess_exec(
+                cls, sys.executable, "-P", "-m", "gateway.syncfn.worker", stderr=None, env=_environment()
+            )
+        except OSError as error:
+            raise SyncFunctionUnavailable(f"the sync function's process cannot be started: {error.strerror}") from None
+        worker._transport = transport
+        pipe = transport.get_pipe_transport(0)
+        assert isinstance(pipe, asyncio.WriteTransport)  # noqa: S101  stdin is a pipe unless told otherwise
+        worker._input = pipe
+        try:
+            hello = json.dumps({"source": source, "limits": asdict(engine_limits)}).encode() + b"\n"
+            answers = await worker.ask(iter([hello]), limits.SYNC_FUNCTION_START_SECONDS)
+            if not answers:
+                raise SyncFunctionUnavailable("the sync function's process ended as it started")
+            if problem := json.loads(answers[0]).get("error"):
+                raise SyncFunctionUnavailable(f"the sync function cannot be run: {problem}")
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
+
+    async def ask(
+        self, questions: Iterator[bytes], silence_seconds: float = limits.SYNC_FUNCTION_SILENCE_SECONDS
+    ) -> list[bytes]:
+        """The answers to these lines; fewer than questions when the process ended or fell silent: it is of no use then.
+
+        Questions are taken from the iterator while earlier ones are at work. Not to be called again, but `close`, after
+        a cancellation or an error of the iterator.
+        """
+        assert self._input is not None  # noqa: S101  set by start
+        asked = 0
+        answers: list[bytes] = []
+        while not self._gone:
+            lines = list(islice(questions, _QUESTIONS_AT_ONCE))
+            if not lines:
+                break
+            asked += len(lines)
+            self._input.writelines(lines)
+            if len(lines) < _QUESTIONS_AT_ONCE:
+                break
+            await asyncio.sleep(0)  # the event loop's other work between two portions
+            if not self._writable.is_set():
+                await self._until(self._writable, silence_seconds)
+        while not self._gone and len(self._answers) < asked:
+            self._arrived.clear()
+            await self._until(self._arrived, silence_seconds)
+        answers, self._answers = self._answers, []
+        return answers
+
+    async def _until(self, event: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            self._gone = True
+
+    async def exit_code(self) -> int | None:
+        """With what it ended by itself, negative for a signal; None: it still runs."""
+        if self._transport is None or not self._gone:
+            return None
+        with contextlib.suppress(TimeoutError):  # its output is closed a moment before it has ended
+            async with asyncio.timeout(_LAST_MOMENT_SECONDS):
+                await asyncio.shield(self._exited)
+        return self._transport.get_returncode()
+
+    async def close(self) -> None:
+        """End the process at once: it has nothing to save."""
+        if self._transport is not None:
+            self._transport.close()
+            await self._exited
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._rest += data
+        if b"\n" in data:
+            *answers, self._rest = self._rest.split(b"\n")
+            self._answers += map(bytes, answers)
+            self._arrived.set()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:  # the last answer was read before
+            self._gone = True
+            self._arrived.set()
+            self._writable.set()
+
+    def process_exited(self) -> None:
+        if not self._exited.done():
+            self._exited.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
