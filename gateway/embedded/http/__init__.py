@@ -1,0 +1,1 @@
+"""The HTTP face of the embedded server: CouchDB's paths, parameters and answers."""

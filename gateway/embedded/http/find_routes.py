@@ -1,0 +1,130 @@
+"""Mango queries (https://docs.couchdb.org/en/stable/api/database/find.html).
+
+Indexes are records: they permit a sort as CouchDB's would, and every query is a scan all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from typing import Any
+
+from gateway import json_text
+from gateway.couch.upstream import UpstreamResponse
+from gateway.embedded.find import Find, parse, parse_sort, run
+from gateway.embedded.http.message import Request, answer, text
+from gateway.embedded.mango import InvalidQuery, selector
+from gateway.embedded.writer import Transaction
+from gateway.errors import NotFound, NotImplementedUpstream
+
+_ALL_DOCS = {"ddoc": None, "name": "_all_docs", "type": "special", "def": {"fields": [{"_id": "asc"}]}}
+
+
+def _stored_indexes(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    return [
+        {"ddoc": ddoc, "name": name, "type": type_, "partitioned": False, "def": json.loads(definition)}
+        for ddoc, name, type_, definition in connection.execute(
+            "SELECT ddoc, name, type, def FROM mango_index ORDER BY ddoc, name"
+        )
+    ]
+
+
+def _fields(index: dict[str, Any]) -> list[str]:
+    return [next(iter(field)) for field in index["def"]["fields"]]
+
+
+def _usable(indexes: list[dict[str, Any]], find: Find) -> dict[str, Any] | None:
+    """The index that CouchDB could serve the sort or the selector with. Raises InvalidQuery when a sort has none."""
+    sort = [name for name, _ in find.sort]
+    if sort and sort != ["_id"]:
+        for index in indexes:
+            if _fields(index)[: len(sort)] == sort:
+                return index
+        raise InvalidQuery("no_usable_index", "No index exists for this sort, try indexing by the sort fields.")
+    return next((index for index in indexes if set(_fields(index)) <= find.selector.keys()), None)
+
+
+async def find(request: Request) -> UpstreamResponse:
+    database = await request.database()
+    query = parse(await request.json_object())
+
+    def job(connection: sqlite3.Connection) -> bytes:
+        index = _usable(_stored_indexes(connection), query)
+        return run(connection, query, index is not None or list(query.selector) == ["_id"])
+
+    return text(200, await database.reading(job))
+
+
+async def explain(request: Request) -> UpstreamResponse:
+    database = await request.database()
+    body = await request.json_object()
+    query = parse(body)
+
+    def job(connection: sqlite3.Connection) -> bytes:
+        selector(query.selector)
+        index = _usable(_stored_indexes(connection), query) or _ALL_DOCS
+        return json_text.encode(
+            {
+                "dbname": database.name,
+                "index": index,
+                "selector": query.selector,
+                "opts": {name: value for name, value in body.items() if name != "selector"},
+                "limit": query.limit,
+                "skip": query.skip,
+                "fields": body.get("fields") or [],
+                "mrargs": {"include_docs": True, "view_type": "map"},
+            }
+        )
+
+    return text(200, await database.reading(job))
+
+
+async def indexes(request: Request) -> UpstreamResponse:
+    stored = await (await request.database()).reading(_stored_indexes)
+    return answer(200, {"total_rows": len(stored) + 1, "indexes": [_ALL_DOCS, *stored]})
+
+
+async def create_index(request: Request) -> UpstreamResponse:
+    database = await request.database()
+    body = await request.json_object()
+    kind = body.get("type", "json")
+    if kind != "json":
+        raise NotImplementedUpstream(f"the embedded server has no indexes of type {kind}")
+    given = body.get("index")
+    if not isinstance(given, dict) or not isinstance(given.get("fields"), list) or not given["fields"]:
+        raise InvalidQuery("invalid_index", "Index must have a non-empty array of fields")
+    fields = [{name: "desc" if descending else "asc"} for name, descending in parse_sort(given["fields"])]
+    definition = json.dumps({**given, "fields": fields})
+    digest = hashlib.sha1(definition.encode(), usedforsecurity=False).hexdigest()
+    ddoc, name = body.get("ddoc", digest), body.get("name", digest)
+    if not isinstance(ddoc, str) or not isinstance(name, str) or not ddoc or not name:
+        raise InvalidQuery("invalid_index_name", "`ddoc` and `name` must be strings")
+    ddoc = "_design/" + ddoc.removeprefix("_design/")
+
+    def job(transaction: Transaction) -> bool:
+        key = (ddoc, name)
+        known = transaction.connection.execute(
+            "SELECT def FROM mango_index WHERE ddoc = ? AND name = ?", key
+        ).fetchone()
+        transaction.connection.execute(
+            "INSERT OR REPLACE INTO mango_index (ddoc, name, type, def) VALUES (?, ?, 'json', ?)", (*key, definition)
+        )
+        return known is not None and known[0] == definition
+
+    known = await database.writing(job)
+    return answer(200, {"result": "exists" if known else "created", "id": ddoc, "name": name})
+
+
+async def delete_index(request: Request) -> UpstreamResponse:
+    """`DELETE /{db}/_index/{ddoc}/json/{name}`, the design document with or without its prefix."""
+    database = await request.database()
+    _, _, ddoc, _, name = request.parts
+    key = ("_design/" + ddoc.removeprefix("_design/"), name)
+
+    def job(transaction: Transaction) -> int:
+        return transaction.connection.execute("DELETE FROM mango_index WHERE ddoc = ? AND name = ?", key).rowcount
+
+    if not await database.writing(job):
+        raise NotFound
+    return answer(200, {"ok": True})
