@@ -1,1 +1,1 @@
-
+"""The HTTP surface: parses and checks requests, calls `Database`, writes CouchDB's answers. Nothing else."""

@@ -1,0 +1,91 @@
+"""Answers in CouchDB's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway import __version__, json_text
+from gateway.errors import GatewayError, Unauthorized, Unavailable
+from gateway.http.dispatch import WrongMethod
+
+SERVER: Final = f"CouchGateway/{__version__}"
+REALM: Final = 'Basic realm="Couch Gateway"'
+_JSON: Final = {"Content-Type": "application/json", "Cache-Control": "must-revalidate", "Server": SERVER}
+
+
+def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer, with the line end that CouchDB gives it."""
+    return plain(status, json_text.encode(value) + b"\n", headers)
+
+
+def plain(status: int, data: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The same for JSON text that has its line end."""
+    return web.Response(status=status, body=data, headers={**_JSON, **headers} if headers else _JSON)
+
+
+def empty(status: int, headers: Mapping[str, str]) -> web.Response:
+    """An answer without a body."""
+    return web.Response(status=status, headers={"Server": SERVER, **headers})
+
+
+def stream(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+    """An answer of unknown length that proxies shall not collect; JSON unless `headers` say otherwise."""
+    return web.StreamResponse(status=status, headers={**_JSON, "X-Accel-Buffering": "no", **(headers or {})})
+
+
+def failure(error: GatewayError, request: Mapping[str, str]) -> web.Response:
+    """The answer for an error; `request` are the request's headers."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized) and _wants_challenge(request):
+        headers["WWW-Authenticate"] = REALM
+    if isinstance(error, WrongMethod):
+        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = "1"
+    return answer(error.status, error.body(), headers)
+
+
+def _wants_challenge(request: Mapping[str, str]) -> bool:
+    """Not for scripts of a web page: the browser would ask its user for a password before the script hears of it."""
+    return not (
+        request.get("X-Requested-With", "").lower() == "xmlhttprequest"
+        or "Origin" in request
+        or "X-CouchDB-WWW-Authenticate" in request
+        or request.get("Sec-Fetch-Mode", "navigate") != "navigate"
+    )
+
+
+def not_modified(request: web.BaseRequest, tag: str) -> web.Response | None:
+    """The 304 for a request that holds this ETag already (RFC 9110 section 13.1.2), or None."""
+    header = request.headers.get("If-None-Match")
+    if header is None:
+        return None
+    held = {part.strip().removeprefix("W/") for part in header.split(",")}
+    if tag not in held and "*" not in held:
+        return None
+    return empty(304, {"ETag": tag, "Cache-Control": "must-revalidate"})
+
+
+def location(*parts: str) -> str:
+    """The path of a document or attachment for `Location`; relative, since a proxy's own name is not known here."""
+    return "".join("/" + quote(part, safe="") for part in parts)
+
+
+def accepts(request: web.BaseRequest, kind: str) -> bool:
+    """Whether `Accept` names this content type, its family or everything; without the header, as CouchDB: yes."""
+    header = request.headers.get("Accept")
+    if header is None:
+        return True
+    family = kind.partition("/")[0] + "/*"
+    for part in header.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name in (kind, family, "*/*") and not any(piece.replace(" ", "") in _REFUSED for piece in parameters):
+            return True
+    return False
+
+
+_REFUSED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})

@@ -1,0 +1,160 @@
+"""One request on its way to a handler, and the answer's way back to the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeAlias
+
+from aiohttp import web
+
+from gateway import limits
+from gateway.auth.admins import Admins
+from gateway.callers import Caller
+from gateway.database import Database
+from gateway.http import answers
+from gateway.http.params import Options
+from gateway.http.traffic import Traffic
+
+
+class Databases(Protocol):
+    """The configured databases; they may come and go while the gateway runs."""
+
+    def get(self, name: str) -> Database | None: ...
+
+    def names(self) -> Sequence[str]:
+        """Sorted."""
+
+    async def refuse_login(self, name: str, password: str) -> None:
+        """Take as long as a wrong login at a database that exists, so that time does not tell which exist.
+
+        For example `Credentials.verify(…, stored=None)`. The credentials must count nowhere. Raises Unavailable as
+        `Database.login` does.
+        """
+
+
+class Gate:
+    """Who may come in at one listener, and to what."""
+
+    __slots__ = ("admin_names", "admins", "allow_admins", "databases", "name", "traffic")
+
+    def __init__(
+        self,
+        name: str,
+        databases: Databases,
+        traffic: Traffic,
+        *,
+        admins: Admins,
+        admin_names: frozenset[str],
+        allow_admins: bool,
+    ) -> None:
+        """`admin_names` are those that `admins` knows; a name that is not among them costs no check of a password."""
+        self.name = name
+        self.databases = databases
+        self.traffic = traffic
+        self.admins = admins
+        self.admin_names = admin_names
+        self.allow_admins = allow_admins
+
+
+class Call:
+    """What a handler gets. `database` and `caller` are set when its route's policy asks for them."""
+
+    __slots__ = ("_caller", "_database", "gate", "options", "query", "request", "response", "values")
+
+    def __init__(self, request: web.BaseRequest, gate: Gate, values: Mapping[str, str], query: dict[str, str]) -> None:
+        self.request = request
+        self.gate = gate
+        self.values = values
+        self.query = query
+        self.options = Options(query)
+        self.response: web.StreamResponse | None = None  # once it has begun
+        self._database: Database | None = None
+        self._caller: Caller | None = None
+
+    @property
+    def database(self) -> Database:
+        assert self._database is not None, "the route's policy asks for no database"  # noqa: S101
+        return self._database
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "the route's policy asks for no login"  # noqa: S101
+        return self._caller
+
+    def admit(self, database: Database | None, caller: Caller) -> None:
+        self._database, self._caller = database, caller
+
+    @property
+    def traffic(self) -> Traffic:
+        return self.gate.traffic
+
+    @property
+    def is_head(self) -> bool:
+        return self.request.method == "HEAD"
+
+    def header(self, name: str) -> str | None:
+        return self.request.headers.get(name)
+
+    # Answers that are written piece by piece
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        """Send the head. From now on nothing but this response can be answered."""
+        if self.request.transport is None:
+            raise ConnectionResetError("the client left")
+        self.response = response
+        if self.traffic.draining:
+            response.force_close()
+        await response.prepare(self.request)
+
+    async def write(self, data: bytes) -> None:
+        """Raises ConnectionError when the client is gone, or takes nothing for CLIENT_WRITE_SECONDS."""
+        assert self.response is not None  # noqa: S101
+        try:
+            async with asyncio.timeout(limits.CLIENT_WRITE_SECONDS):
+                await self.response.write(data)
+        except TimeoutError:
+            if self.request.transport is not None:
+                self.request.transport.abort()
+            raise ConnectionAbortedError("the client takes nothing") from None
+
+    def break_off(self) -> None:
+        """End the connection without the end of the answer, so that nobody takes the part for the whole."""
+        if self.request.transport is not None:
+            self.request.transport.close()
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+class Source(Protocol):
+    """An answer of the upstream that is passed on: `UpstreamResponse`."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: AsyncIterator[bytes]
+
+
+async def relay(call: Call, source: Source, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Pass an answer on with these headers as it comes, never held whole."""
+    response = web.StreamResponse(status=source.status, headers={"Server": answers.SERVER, **headers})
+    length = source.headers.get("content-length")
+    try:
+        if length is not None and length.isdigit() and source.status not in (204, 304):
+            response.content_length = int(length)
+        await call.begin(response)
+        if not call.is_head and source.status not in (204, 304):
+            async for chunk in source.content:
+                await call.write(chunk)
+        return response
+    finally:
+        await close(source.content)
+
+
+async def close(iterator: AsyncIterator[Any]) -> None:
+    """Release what an iterator holds that may not have come to its end."""
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        with suppress(RuntimeError):  # it is running: the cancellation that brought us here ends it
+            await aclose()

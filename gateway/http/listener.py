@@ -1,0 +1,101 @@
+"""One listener: from a request to its route, its caller, its handler, its answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from gateway import limits
+from gateway.errors import Forbidden, GatewayError, NotFound, Unavailable
+from gateway.http import answers
+from gateway.http.call import Call, Gate
+from gateway.http.connection import Server
+from gateway.http.dispatch import Dispatcher, segments
+from gateway.http.login import admin_database, admit_admin, admit_user
+from gateway.http.params import parse_query
+from gateway.http.route import Route
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Answers requests by its part of the route table.
+
+    `runner()` gives what aiohttp's sites take: `runner = listener.runner(); await runner.setup();
+    await web.TCPSite(runner, host, port).start()`, and in the end, after `traffic.drain()`, `await runner.cleanup()`.
+    """
+
+    def __init__(self, gate: Gate, routes: Iterable[Route]) -> None:
+        self.gate = gate
+        self._dispatcher = Dispatcher([route for route in routes if gate.name in route.listeners])
+
+    def runner(self) -> web.ServerRunner:
+        """Call it inside the event loop."""
+        return web.ServerRunner(Server(self.handle), shutdown_timeout=limits.DRAIN_SECONDS)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Every error is an answer; only cancellation is raised."""
+        traffic = self.gate.traffic
+        with traffic.request():
+            response = await self._answer(request)
+            traffic.answered(self.gate.name, response.status)
+            if traffic.draining and not response.prepared:
+                response.force_close()
+            return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        call: Call | None = None
+        try:
+            parts = segments(request.rel_url.raw_path)
+            if request.method == "OPTIONS":
+                return answers.empty(204, {"Allow": ", ".join(self._dispatcher.allowed(parts))})
+            if self.gate.traffic.draining and parts != ["_up"]:
+                raise Unavailable("the gateway is shutting down")
+            match = self._dispatcher.match(request.method, parts)
+            call = Call(request, self.gate, match.values, parse_query(request.rel_url.raw_query_string))
+            await self._admit(call, match.row)
+            return await match.row.handler(call)
+        except GatewayError as error:
+            if call is not None and call.response is not None:
+                log.warning("%s %s broke off: %s", request.method, request.rel_url.raw_path, error.reason)
+                return _broken_off(call, call.response)
+            return answers.failure(error, request.headers)
+        except ConnectionError as error:
+            # Nobody is there to answer, or the client will not take it.
+            if call is not None and call.response is not None:
+                return _broken_off(call, call.response)
+            if request.transport is not None and not request.transport.is_closing():
+                log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+                return answers.failure(GatewayError(), request.headers)
+            log.debug("the client left: %s", error)
+            return answers.empty(500, {})
+        except Exception:
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            if call is not None and call.response is not None:
+                return _broken_off(call, call.response)
+            return answers.failure(GatewayError(), request.headers)
+
+    async def _admit(self, call: Call, route: Route) -> None:
+        """Settle who asks, by the route's policy; 401, 403 and 404 come from here."""
+        if route.policy == "public":
+            return
+        name = call.values.get("db")
+        if self.gate.name == "admin":
+            caller = await admit_admin(self.gate, call.request)
+            call.admit(None if name is None else admin_database(self.gate, name), caller)
+        elif name is not None:
+            database, caller = await admit_user(self.gate, call.request, name)
+            call.admit(database, caller)
+            if route.policy == "admin" and not caller.is_admin:
+                raise Forbidden("only administrators may do this")
+        else:
+            if not (self.gate.allow_admins and self.gate.admins):
+                raise NotFound
+            call.admit(None, await admit_admin(self.gate, call.request))
+
+
+def _broken_off(call: Call, response: web.StreamResponse) -> web.StreamResponse:
+    call.break_off()
+    return response

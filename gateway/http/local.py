@@ -1,0 +1,77 @@
+"""`_local` documents: checkpoints of replicators, in a namespace of each user (DESIGN.md section 13).
+
+https://docs.couchdb.org/en/stable/api/local.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway import limits
+from gateway.errors import BadRequest, InvalidDocumentId
+from gateway.http import answers
+from gateway.http.answers import answer
+from gateway.http.body import read_json
+from gateway.http.call import Call
+from gateway.model.drafts import check_id
+
+
+async def get(call: Call) -> web.StreamResponse:
+    """A local document of the caller."""
+    doc = await call.database.local_get(call.caller, _id(call))
+    tag = f'"{doc.get("_rev", "")}"'
+    return answers.not_modified(call.request, tag) or answer(200, doc, {"ETag": tag})
+
+
+async def put(call: Call) -> web.StreamResponse:
+    """Store a local document of the caller."""
+    doc_id = _id(call)
+    doc: Any = await read_json(call.request, limits.LOCAL_DOCUMENT_BYTES, "LOCAL_DOCUMENT_BYTES", check_type=False)
+    if not isinstance(doc, dict):
+        raise BadRequest("Document must be a JSON object")
+    if not isinstance(doc.get("_id", ""), str):
+        raise InvalidDocumentId("Document id must be a string")
+    doc["_id"] = doc_id
+    rev = _rev(call)
+    if rev is not None:
+        if doc.get("_rev") not in (None, rev):
+            raise BadRequest("Document rev from request body and query string have different values")
+        doc["_rev"] = rev
+    if doc.get("_rev") is not None and not isinstance(doc["_rev"], str):
+        raise BadRequest("Invalid rev format")
+    rev = await call.database.local_put(call.caller, doc)
+    headers = {"ETag": f'"{rev}"', "Location": answers.location(call.database.name, *doc_id.split("/", 1))}
+    return answer(201, {"ok": True, "id": doc_id, "rev": rev}, headers)
+
+
+async def delete(call: Call) -> web.StreamResponse:
+    """Delete a local document of the caller."""
+    doc_id = _id(call)
+    await call.database.local_delete(call.caller, doc_id, _rev(call))
+    return answer(200, {"ok": True, "id": doc_id, "rev": "0-0"})
+
+
+async def no_id(call: Call) -> web.StreamResponse:
+    """Refused: `_local` without an id."""
+    raise BadRequest("Invalid _local document id.")
+
+
+async def no_attachments(call: Call) -> web.StreamResponse:
+    """Refused: local documents have no attachments."""
+    raise BadRequest("_local documents do not accept attachments.")
+
+
+def _id(call: Call) -> str:
+    return check_id(f"_local/{call.values['id']}")
+
+
+def _rev(call: Call) -> str | None:
+    """Revisions of local documents are `0-N`, so they are compared as text."""
+    rev = call.query.get("rev")
+    header = call.header("If-Match")
+    tag = None if header is None else header.strip().removeprefix("W/").strip('"')
+    if rev is not None and tag is not None and rev != tag:
+        raise BadRequest("Document rev and etag have different values")
+    return rev if rev is not None else tag

@@ -1,0 +1,56 @@
+"""Endpoints of CouchDB that administrators reach through the gateway: design documents, views, indexes."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway.errors import BadRequest, UpstreamRefused
+from gateway.http.answers import answer
+from gateway.http.body import read_body
+from gateway.http.call import Call, close, relay
+from gateway.http.dispatch import segments
+
+# Neither credentials nor cookies go up, nor do the server's come down.
+_SENT: Final = (
+    *("accept", "content-type", "if-match", "if-none-match", "destination", "x-couch-full-commit"),
+    *("range", "if-range", "accept-encoding"),
+)
+_RETURNED: Final = (
+    *("content-type", "content-encoding", "content-range", "content-md5"),
+    *("accept-ranges", "etag", "cache-control", "last-modified", "vary"),
+)
+
+# The filter of channel-filtered pulls. CouchDB's replicator reads it only to name its checkpoint, so it never changes:
+# a new sync function gives new sequences to what it moves, and nobody has to start over.
+SYNC_GATEWAY_DESIGN: Final = {
+    "_id": "_design/sync_gateway",
+    "_rev": "1-00000000000000000000000000000001",
+    "filters": {"bychannel": "channels are filtered by the gateway"},
+}
+
+
+async def pass_through(call: Call) -> web.StreamResponse:
+    """Ask the upstream."""
+    parts = segments(call.request.rel_url.raw_path)[1:]
+    if any(part in (".", "..") for part in parts):
+        raise BadRequest("the path has a segment that some servers would resolve")
+    body = await read_body(call.request) if call.request.can_read_body else None
+    source = await call.database.upstream_request(
+        call.request.method,
+        "".join("/" + quote(part, safe="") for part in parts),
+        query=call.request.rel_url.raw_query_string,
+        headers={name: value for name in _SENT if (value := call.header(name)) is not None},
+        body=body,
+    )
+    if source.status == 401:
+        await close(source.content)
+        raise UpstreamRefused("the upstream refuses the gateway's own credentials for this")
+    return await relay(call, source, {name: source.headers[name] for name in _RETURNED if name in source.headers})
+
+
+async def sync_gateway_design(call: Call) -> web.StreamResponse:
+    """The design document of `filter=sync_gateway/bychannel`, which is only a name."""
+    return answer(200, SYNC_GATEWAY_DESIGN, {"ETag": f'"{SYNC_GATEWAY_DESIGN["_rev"]}"'})

@@ -1,0 +1,120 @@
+"""The route table: every endpoint of every listener, who may call it, and what answers.
+
+What is not in it is nobody's: 404. Documentation and the no-leak tests are made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.http import (
+    all_docs,
+    attachments,
+    bulk,
+    changes,
+    database_routes,
+    documents,
+    local,
+    metrics,
+    passthrough,
+    principals,
+    server_routes,
+)
+from gateway.http.call import Handler
+from gateway.http.route import ListenerName, Policy, Route
+
+_GET: Final = ("GET",)
+_POST: Final = ("POST",)
+_GET_POST: Final = ("GET", "POST")
+_ANY: Final = ("GET", "PUT", "POST", "DELETE")
+_ADMIN: Final[tuple[ListenerName, ...]] = ("admin",)
+_ALL: Final[tuple[ListenerName, ...]] = ("public", "admin", "metrics")
+
+
+def _user(methods: tuple[str, ...], path: str, handler: Handler, parameters: frozenset[str] = frozenset()) -> Route:
+    return Route(methods, path, handler, "user", parameters=parameters)
+
+
+def _upstream(methods: tuple[str, ...], path: str) -> Route:
+    return Route(methods, path, passthrough.pass_through, "admin")
+
+
+def _admin(methods: tuple[str, ...], path: str, handler: Handler, parameters: frozenset[str] = frozenset()) -> Route:
+    return Route(methods, path, handler, "admin", _ADMIN, parameters)
+
+
+_PUBLIC: Final[Policy] = "public"
+_REV: Final = frozenset({"rev"})
+_WRITE: Final = frozenset({"rev", "new_edits", "batch"})
+
+ROUTES: Final[tuple[Route, ...]] = (
+    # The server
+    Route(_GET, "/", server_routes.welcome, _PUBLIC),
+    Route(_GET, "/_up", server_routes.up, _PUBLIC, _ALL),
+    Route(_GET, "/_session", server_routes.session, _PUBLIC),
+    Route(("POST", "DELETE"), "/_session", server_routes.no_sessions, _PUBLIC),
+    Route(_GET, "/_all_dbs", server_routes.all_dbs, "admin"),
+    _admin(_GET, "/_status", server_routes.status),
+    Route(_GET, "/_metrics", metrics.metrics, _PUBLIC, ("metrics",)),
+    Route(_GET, "/metrics", metrics.metrics, _PUBLIC, ("metrics",)),
+    # A database
+    _user(_GET, "/{db}", database_routes.info),
+    _user(("PUT",), "/{db}", database_routes.create),
+    _user(("DELETE",), "/{db}", database_routes.delete),
+    _user(_POST, "/{db}", database_routes.post, frozenset({"batch"})),
+    Route(_GET, "/{db}/_session", server_routes.database_session, _PUBLIC),
+    _user(_POST, "/{db}/_ensure_full_commit", database_routes.ensure_full_commit),
+    # Reading and replicating
+    _user(_GET_POST, "/{db}/_changes", changes.changes, changes.PARAMETERS),
+    _user(_GET_POST, "/{db}/_all_docs", all_docs.all_docs, all_docs.PARAMETERS),
+    _user(_POST, "/{db}/_bulk_docs", bulk.bulk_docs),
+    _user(_POST, "/{db}/_bulk_get", bulk.bulk_get, bulk.BULK_GET_PARAMETERS),
+    _user(_POST, "/{db}/_revs_diff", bulk.revs_diff),
+    _user(_POST, "/{db}/_missing_revs", bulk.missing_revs),
+    _user(_POST, "/{db}/_find", database_routes.find),
+    # Local documents
+    _user(_GET, "/{db}/_local_docs", all_docs.local_docs),
+    _user(_GET, "/{db}/_local/{id}", local.get),
+    _user(("PUT",), "/{db}/_local/{id}", local.put, _REV),
+    _user(("DELETE",), "/{db}/_local/{id}", local.delete, _REV),
+    _user(("GET", "PUT", "DELETE"), "/{db}/_local", local.no_id),
+    _user(("GET", "PUT", "DELETE"), "/{db}/_local/{id}/{attachment...}", local.no_attachments),
+    # Design documents and what else CouchDB keeps for administrators
+    _user(_GET, "/{db}/_design/sync_gateway", passthrough.sync_gateway_design),
+    _upstream(("PUT", "DELETE"), "/{db}/_design/sync_gateway"),
+    _upstream(("GET", "PUT", "DELETE"), "/{db}/_design/{design}"),
+    _upstream(_ANY, "/{db}/_design/{design}/{rest...}"),
+    _upstream(_GET_POST, "/{db}/_design_docs"),
+    _upstream(_GET_POST, "/{db}/_index"),
+    _upstream(("DELETE",), "/{db}/_index/{rest...}"),
+    _upstream(_POST, "/{db}/_explain"),
+    _upstream(_GET, "/{db}/_security"),
+    _upstream(("GET", "PUT"), "/{db}/_revs_limit"),
+    _upstream(("GET", "PUT"), "/{db}/_purged_infos_limit"),
+    _upstream(_GET, "/{db}/_purged_infos"),
+    _upstream(_POST, "/{db}/_compact"),
+    _upstream(_POST, "/{db}/_compact/{design}"),
+    _upstream(_POST, "/{db}/_view_cleanup"),
+    _upstream(_GET, "/{db}/_shards"),
+    _upstream(_GET, "/{db}/_shards/{doc}"),
+    Route(_POST, "/{db}/_purge", database_routes.purge, "admin"),
+    # Administration
+    _admin(_GET, "/{db}/_status", database_routes.status),
+    _admin(_GET, "/{db}/_user", principals.list_users, principals.LIST_PARAMETERS),
+    _admin(_POST, "/{db}/_user", principals.post_user),
+    _admin(_GET, "/{db}/_user/{name}", principals.get_user),
+    _admin(("PUT",), "/{db}/_user/{name}", principals.put_user),
+    _admin(("DELETE",), "/{db}/_user/{name}", principals.delete_user),
+    _admin(_GET, "/{db}/_role", principals.list_roles, principals.LIST_PARAMETERS),
+    _admin(_POST, "/{db}/_role", principals.post_role),
+    _admin(_GET, "/{db}/_role/{name}", principals.get_role),
+    _admin(("PUT",), "/{db}/_role/{name}", principals.put_role),
+    _admin(("DELETE",), "/{db}/_role/{name}", principals.delete_role),
+    # Documents
+    _user(_GET, "/{db}/{doc}", documents.get, documents.READ_PARAMETERS),
+    _user(("PUT",), "/{db}/{doc}", documents.put, _WRITE),
+    _user(("DELETE",), "/{db}/{doc}", documents.delete, _WRITE),
+    _user(_GET, "/{db}/{doc}/{attachment...}", attachments.get, _REV),
+    _user(("PUT",), "/{db}/{doc}/{attachment...}", attachments.put, _REV),
+    _user(("DELETE",), "/{db}/{doc}/{attachment...}", attachments.delete, _REV),
+)

@@ -1,0 +1,188 @@
+"""A running `_changes` request: events of the feed to bytes on the socket, and the ways it can end.
+
+Build a page, write it, only then advance: the next event is asked for when the one before is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway import json_text
+from gateway.database import Feed, FeedRows, Heartbeat
+from gateway.errors import GatewayError, Unavailable
+from gateway.http import answers
+from gateway.http.call import Call, close
+from gateway.http.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_COLLECTED_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a kind of feed looks on the wire, as CouchDB writes it."""
+
+    start: bytes
+    between: bytes  # two rows
+    after: bytes  # the last row of an event
+    before_end: bytes
+
+    def rows(self, event: FeedRows, *, first: bool) -> bytes:
+        text = self.between.join(event.rows) + self.after
+        return text if first or self.after else self.between + text
+
+    def end(self, feed: Feed) -> bytes:
+        tail = json_text.encode({"last_seq": feed.last_seq, "pending": feed.pending})
+        return self.before_end + (tail[1:] if self.before_end else tail) + b"\n"
+
+
+_LINES: Final = _Form(start=b"", between=b"\n", after=b"\n", before_end=b"")
+_OBJECT: Final = _Form(start=b'{"results":[\n', between=b",\r\n", after=b"", before_end=b"\n],\n")
+
+
+class _Running:
+    """A feed in its task, which can be stopped from outside while it waits for an event, never while it writes."""
+
+    __slots__ = ("_events", "_gone", "_stopped", "_task", "_waiting")
+
+    def __init__(self, events: AsyncIterator[FeedRows | Heartbeat]) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._task = task
+        self._events = events
+        self._waiting = False
+        self._stopped = False
+        self._gone = False
+
+    def stop(self) -> None:
+        """Make the feed end as if it had come to its end."""
+        self._stopped = True
+        if self._waiting:
+            self._waiting = False
+            self._task.cancel()
+
+    def lost(self) -> None:
+        """The client is gone: end at once, whatever it does."""
+        self._gone = True
+        self._task.cancel()
+
+    async def next(self) -> FeedRows | Heartbeat | None:
+        """The next event; None at the end."""
+        if self._ends():
+            return None
+        self._waiting = True
+        try:
+            return await anext(self._events, None)
+        except asyncio.CancelledError:
+            if self._ends() and self._task.uncancel() == 0:
+                return None
+            raise
+        finally:
+            self._waiting = False
+
+    def _ends(self) -> bool:
+        return self._stopped and not self._gone
+
+
+async def stream_feed(call: Call, feed: Feed, kind: str) -> web.StreamResponse:
+    """Answer a feed until it ends, its client leaves, or the gateway stops.
+
+    What goes wrong before the first byte is an ordinary error. After it, a continuous feed says so in its last line;
+    the others break off, since half a JSON object must not look whole.
+    """
+    events = feed.events()
+    try:
+        running = _Running(events)
+        with call.traffic.feed(running):
+            if call.traffic.draining:
+                raise Unavailable("the gateway is shutting down")
+            connection = call.request.protocol
+            if not isinstance(connection, Connection):
+                raise TypeError("feeds run on the gateway's own connections")
+            connection.on_lost = running.lost
+            try:
+                return await _send(call, feed, kind, running)
+            finally:
+                connection.on_lost = None
+    finally:
+        await close(events)
+
+
+async def _send(call: Call, feed: Feed, kind: str, running: _Running) -> web.StreamResponse:
+    if call.is_head:
+        response = answers.stream(200)
+        await call.begin(response)
+        return response
+    if kind == "normal":
+        return await _send_normal(call, feed, running)
+    form = _LINES if kind == "continuous" else _OBJECT
+    response = answers.stream(200)
+    await call.begin(response)  # at once: the client, and each proxy between, is to know that the feed runs
+    try:
+        if form.start:
+            await call.write(form.start)
+        first = True
+        while (event := await running.next()) is not None:
+            if isinstance(event, Heartbeat):
+                await call.write(b"\n")
+            elif event.rows:
+                await call.write(form.rows(event, first=first))
+                first = False
+        await call.write(form.end(feed))
+    except ConnectionError:
+        raise
+    except Exception as error:
+        return await _fail(call, response, kind, error)
+    return response
+
+
+async def _send_normal(call: Call, feed: Feed, running: _Running) -> web.StreamResponse:
+    """One answer, collected while it is short; a long one goes out as its pages come.
+
+    Its end names the last sequence, so a page that never reached the client is no loss.
+    """
+    pieces, size, first = [_OBJECT.start], 0, True
+    response: web.StreamResponse | None = None
+    try:
+        while (event := await running.next()) is not None:
+            if isinstance(event, Heartbeat) or not event.rows:
+                continue
+            pieces.append(_OBJECT.rows(event, first=first))
+            first = False
+            size += len(pieces[-1])
+            if size >= _COLLECTED_BYTES:
+                if response is None:
+                    response = answers.stream(200)
+                    await call.begin(response)
+                await call.write(b"".join(pieces))
+                pieces, size = [], 0
+        pieces.append(_OBJECT.end(feed))
+        if response is None:
+            return answers.plain(200, b"".join(pieces))
+        await call.write(b"".join(pieces))
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if response is None:
+            raise
+        return await _fail(call, response, "normal", error)
+    return response
+
+
+async def _fail(call: Call, response: web.StreamResponse, kind: str, error: Exception) -> web.StreamResponse:
+    if not isinstance(error, GatewayError):
+        log.exception("a feed of %s failed", call.database.name)
+    body: dict[str, Any] = (error if isinstance(error, GatewayError) else GatewayError()).body()
+    if kind == "continuous":
+        await call.write(json_text.encode(body) + b"\n")
+        response.force_close()
+    else:
+        call.break_off()
+    return response
