@@ -41,6 +41,7 @@ SYNC_FUNCTION_LOG_CHARACTERS: Final = 1_000  # of one line, and of a reason that
 
 # Writes
 WRITE_ROUTED_WAIT_SECONDS: Final = 10.0  # then a stored write answers 202
+WRITE_ROUTED_DOUBT_SECONDS: Final = 1.0  # without a row for so long, a stored write is read back upstream
 WRITE_IN_FLIGHT_WAIT_SECONDS: Final = 0.1  # how long a row waits for the answer of its own write
 VERDICT_SECONDS: Final = 60.0
 VERDICTS_COUNT: Final = 50_000
@@ -68,6 +69,9 @@ UPSTREAM_SINGLE_READS_COUNT: Final = 8  # at once, from a server without CouchDB
 
 # Router
 ROUTER_BATCH_ROWS_COUNT: Final = 500
+ROUTER_HOUSEKEEPING_SECONDS: Final = 5.0  # between looks at purges, expired verdicts and superseded leaves
+ROUTER_REFUSED_COUNT: Final = 20  # foreign writes that the function refused, as kept for the status
+UPSTREAM_LAG_SECONDS: Final = 1.0  # how long a document is read again that is older than the row that named it
 LEAF_ANCESTORS_COUNT: Final = 50  # ancestor revision ids kept with a leaf
 SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable this long (A19)
 
@@ -81,6 +85,7 @@ FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
 FEED_TIMEOUT_MAX_SECONDS: Final = 900.0
 UNLIMITED_COUNT: Final = 2**53  # rows, when a client names no limit
 FEEDS_COUNT: Final = 50_000  # waiting feeds in one process
+VIEWERS_INTERVALS_COUNT: Final = 500_000  # access intervals kept in memory, of one database
 FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
 
 # Logins
@@ -102,6 +107,7 @@ STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
 # Embedded upstream
 EMBEDDED_COMMIT_ROWS_COUNT: Final = 5_000  # about as many rows in one transaction of waiting writes
 EMBEDDED_READERS_COUNT: Final = 4  # reading threads of one embedded server
+EMBEDDED_QUERIES_COUNT: Final = 2  # threads for _find and selector filters, which may scan everything
 EMBEDDED_FEED_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the file again
 EMBEDDED_CHUNK_BYTES: Final = 262_144  # of an attachment, as stored and streamed
 EMBEDDED_INLINE_ATTACHMENTS_BYTES: Final = 64_000_000  # sent inline or collected in memory by one answer
@@ -123,6 +129,8 @@ def check() -> None:
         "an upstream batch holds at least one document": DOCUMENT_BYTES <= UPSTREAM_BATCH_BYTES,
         "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,
         "a verdict outlives the wait for its routing": VERDICT_SECONDS >= WRITE_ROUTED_WAIT_SECONDS,
+        "a stored write is read back before its writer gives up": WRITE_ROUTED_DOUBT_SECONDS
+        < WRITE_ROUTED_WAIT_SECONDS,
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
         "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,

@@ -78,6 +78,11 @@ class Hub:
                 if not some:
                     del self._by_loop[subscription.loop]
 
+    def count(self) -> int:
+        """How many feeds are open."""
+        with self._lock:
+            return sum(map(len, self._by_loop.values()))
+
     def publish(self, rows: list[Row]) -> None:
         with self._lock:
             loops = list(self._by_loop)

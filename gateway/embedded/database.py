@@ -7,7 +7,6 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from gateway.embedded.changes import Hub, rows_after
 from gateway.embedded.documents import Incoming, check_rev, incoming
 from gateway.embedded.edits import Edit
 from gateway.embedded.maintenance import Pins
-from gateway.embedded.pool import Readers
+from gateway.embedded.pool import Readers, Threads
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.schema import open_writer
 from gateway.embedded.writer import Row, Transaction, Writer, load_state
@@ -71,8 +70,9 @@ class EmbeddedDatabase:
         server_uuid: str,
         instance_start_time: str,
         token: str,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         requests: Requests,
+        successor: Callable[[], Awaitable[EmbeddedDatabase]],
         create: bool,
     ) -> None:
         """Opens the file, creating it if `create`. Blocks: call it in a thread."""
@@ -82,6 +82,7 @@ class EmbeddedDatabase:
         self._server_uuid = server_uuid
         self._token = token
         self._requests = requests
+        self._successor = successor
         self.hub = Hub()
         self.pins = Pins()
         connection = open_writer(path, create=create)
@@ -92,10 +93,13 @@ class EmbeddedDatabase:
 
     # Threads
 
-    async def reading(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `job` with a reading connection in a thread. Raises NotFound when the database was deleted."""
+    async def reading(self, job: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
+        """Run `job` with a reading connection in a thread. Raises NotFound when the database was deleted.
+
+        `slow` says that it may scan everything: such jobs have threads of their own.
+        """
         self._check()
-        return await self.readers.run(job)
+        return await self.readers.run(job, slow=slow)
 
     async def writing(self, job: Callable[[Transaction], T], *, weight: int = 1) -> T:
         """Run `job` in the next transaction; returns once it is on disk."""
@@ -105,6 +109,13 @@ class EmbeddedDatabase:
     def _check(self) -> None:
         if self._deleted:
             raise UnknownDatabase
+
+    async def _live(self) -> EmbeddedDatabase:
+        """This database, or the one created under its name since it was deleted: as with a server, a name is a name.
+
+        Raises UnknownDatabase.
+        """
+        return await self._successor() if self._deleted else self
 
     # Sequences
 
@@ -128,17 +139,18 @@ class EmbeddedDatabase:
     # UpstreamDatabase
 
     async def identity(self) -> Identity:
-        self._check()
-        return Identity(self._server_uuid, self.instance_start_time)
+        live = await self._live()
+        return Identity(live._server_uuid, live.instance_start_time)
 
     async def info(self) -> DatabaseInfo:
-        raw = await self.raw_info()
+        live = await self._live()
+        raw = await live.raw_info()
         return DatabaseInfo(
             raw["doc_count"],
             raw["doc_del_count"],
             raw["update_seq"],
             raw["purge_seq"],
-            self.instance_start_time,
+            live.instance_start_time,
             raw,
         )
 
@@ -166,9 +178,9 @@ class EmbeddedDatabase:
         return pages * size, (pages - free) * size
 
     async def write(self, docs: Sequence[Document], *, new_edits: bool) -> list[WriteResult]:
-        self._check()
-        prepared = await self.readers.work(lambda: [incoming(doc, new_edits=new_edits) for doc in docs])
-        return await self.write_incoming(prepared, new_edits=new_edits)
+        live = await self._live()
+        prepared = await live.readers.work(lambda: [incoming(doc, new_edits=new_edits) for doc in docs])
+        return await live.write_incoming(prepared, new_edits=new_edits)
 
     async def write_incoming(self, docs: Sequence[Incoming], *, new_edits: bool) -> list[WriteResult]:
         """Store documents that are validated already."""
@@ -180,24 +192,27 @@ class EmbeddedDatabase:
 
     async def read(self, wanted: Sequence[RevisionRef], *, attachments: bool = False) -> list[Document | None]:
         options = DocOptions(revs=True, attachments=attachments)
-        found = await self.reading(lambda connection: reading.read(connection, wanted, options))
+        live = await self._live()
+        found = await live.reading(lambda connection: reading.read(connection, wanted, options))
         return [None if one is None else one.doc for one in found]
 
     async def leaves(self, ids: Sequence[str]) -> list[list[Document]]:
-        return await self.reading(lambda connection: reading.leaves(connection, ids))
+        live = await self._live()
+        return await live.reading(lambda connection: reading.leaves(connection, ids))
 
     async def revs_diff(self, revs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
         checked = {id: [check_rev(rev) for rev in some] for id, some in revs.items()}
-        return await self.reading(lambda connection: reading.revs_diff(connection, checked))
+        live = await self._live()
+        return await live.reading(lambda connection: reading.revs_diff(connection, checked))
 
     async def changes(self, since: str) -> AsyncGenerator[ChangeRow | Idle, None]:
-        self._check()
-        async with aclosing(self.follow(self.parse_since(since), limits.UPSTREAM_HEARTBEAT_SECONDS)) as rows:
+        live = await self._live()
+        async with aclosing(live.follow(live.parse_since(since), limits.UPSTREAM_HEARTBEAT_SECONDS)) as rows:
             async for row in rows:
                 if isinstance(row, Idle):
                     yield row
                 else:
-                    yield ChangeRow(row.id, row.revs, row.deleted, self.seq_text(row.seq))
+                    yield ChangeRow(row.id, row.revs, row.deleted, live.seq_text(row.seq))
 
     async def follow(self, since: int, heartbeat: float | None) -> AsyncGenerator[Row | Idle, None]:
         """Rows past `since` for ever; an Idle whenever there is none left, and every `heartbeat` seconds.
@@ -239,7 +254,8 @@ class EmbeddedDatabase:
             self.hub.unsubscribe(subscription)
 
     async def purged(self) -> list[tuple[str, list[str]]]:
-        return await self.reading(
+        live = await self._live()
+        return await live.reading(
             lambda connection: [
                 (id, json.loads(revs)) for id, revs in connection.execute("SELECT id, revs FROM purge ORDER BY seq")
             ]

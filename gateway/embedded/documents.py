@@ -126,7 +126,7 @@ def check_attachment_name(name: str) -> str:
     return name
 
 
-def incoming(doc: object, *, new_edits: bool, streamed: Mapping[str, Stored] | None = None) -> Incoming:
+def incoming(doc: object, *, new_edits: bool, streamed: Mapping[str, Inline | Stored] | None = None) -> Incoming:
     """Validate one document of a write.
 
     `streamed` are the attachments that came beside it (`"follows": true`). Raises InvalidDocument, InvalidDocumentId,
@@ -183,7 +183,7 @@ def _path(value: object) -> tuple[str, ...]:
     return tuple(rev.lower() if len(rev.partition("-")[2]) == 32 else rev for rev in path)
 
 
-def _attachments(value: object, streamed: Mapping[str, Stored]) -> dict[str, IncomingAttachment]:
+def _attachments(value: object, streamed: Mapping[str, Inline | Stored]) -> dict[str, IncomingAttachment]:
     if not isinstance(value, dict):
         raise InvalidDocument("_attachments must be an object")
     found = {}
@@ -195,7 +195,7 @@ def _attachments(value: object, streamed: Mapping[str, Stored]) -> dict[str, Inc
     return found
 
 
-def _attachment(name: str, entry: dict[str, Any], streamed: Mapping[str, Stored]) -> IncomingAttachment:
+def _attachment(name: str, entry: dict[str, Any], streamed: Mapping[str, Inline | Stored]) -> IncomingAttachment:
     kind, revpos = entry.get("content_type", DEFAULT_CONTENT_TYPE), entry.get("revpos")
     encoding = entry.get("encoding")
     if not isinstance(kind, str):

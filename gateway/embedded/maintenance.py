@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 from collections import Counter
@@ -15,10 +16,12 @@ from gateway.embedded.attachments import drop
 from gateway.embedded.edits import drop_bodies
 from gateway.embedded.tree import Tree
 from gateway.embedded.writer import Transaction
+from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from gateway.embedded.database import EmbeddedDatabase
 
+log = logging.getLogger(__name__)
 _DOCUMENTS = 200  # in one transaction, so that writers do not wait long
 
 
@@ -61,6 +64,8 @@ async def compact(database: EmbeddedDatabase) -> None:
         while last is not None:
             last = await database.writing(partial(_compact_documents, after=last))
         await database.writing(lambda transaction: _drop_unused(transaction, database.pins))
+    except GatewayError as error:  # the database was deleted or closed meanwhile
+        log.info("the compaction of %s ended early: %s", database.name, error.reason)
     finally:
         database.compacting = False
 

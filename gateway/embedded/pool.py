@@ -17,27 +17,41 @@ from gateway.errors import GatewayError, UpstreamError, UpstreamUnreachable
 T = TypeVar("T")
 
 
+class Threads:
+    """The threads of a server: for short reads and encoding, and for queries that scan whole databases."""
+
+    def __init__(self) -> None:
+        self.quick = ThreadPoolExecutor(limits.EMBEDDED_READERS_COUNT, thread_name_prefix="embedded-reader")
+        self.slow = ThreadPoolExecutor(limits.EMBEDDED_QUERIES_COUNT, thread_name_prefix="embedded-query")
+
+    def close(self) -> None:
+        self.quick.shutdown(wait=False)
+        self.slow.shutdown(wait=False)
+
+
 class Readers:
     """`run(job)` gives the job a connection of its own for as long as it runs, in a thread."""
 
-    def __init__(self, path: Path, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, threads: Threads) -> None:
         self._path = path
         self._threads = threads
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
-    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """What the job returns; it sees one snapshot if it opens a transaction or uses one statement."""
+    async def run(self, job: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
+        """What the job returns; all its statements see one snapshot. A `slow` job does not hold up the others."""
         if self._closed:
             raise UpstreamUnreachable("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads.slow if slow else self._threads.quick, self._run, job
+        )
 
     async def work(self, job: Callable[[], T]) -> T:
         """The same without a connection: encoding, hashing."""
         if self._closed:
             raise UpstreamUnreachable("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.quick, job)
 
     def _run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._take()

@@ -74,5 +74,5 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads."""
     connection = _connect(path, "ro", cache_kib=8_000)
     connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA mmap_size = 268435456")
+    connection.execute("PRAGMA mmap_size = 67108864")
     return connection

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
-from gateway import limits
 from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.database import EmbeddedDatabase
+from gateway.embedded.pool import Threads
 from gateway.errors import AlreadyExists, UnknownDatabase, UpstreamUnreachable
 from gateway.model.names import check_database_name
 
@@ -52,7 +52,7 @@ class EmbeddedServer:
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
-        self._threads = ThreadPoolExecutor(limits.EMBEDDED_READERS_COUNT, thread_name_prefix="embedded-reader")
+        self._threads = Threads()
         self._catalogue_thread = ThreadPoolExecutor(1, thread_name_prefix="embedded-catalogue")
         self._catalogue: sqlite3.Connection | None = None
         self._open: dict[str, EmbeddedDatabase] = {}
@@ -78,30 +78,36 @@ class EmbeddedServer:
             if (known := self._open.get(name)) is not None:
                 return known
             entry = await self._in_catalogue(_find, catalogue, name)
-            fresh = entry is None
-            if entry is None:
-                if not create:
-                    raise UnknownDatabase
-                entry = _new_entry(check_database_name(name))
-            database = await asyncio.get_running_loop().run_in_executor(
-                self._threads, partial(self._open_file, entry, create=fresh)
-            )
-            if fresh:
-                await self._in_catalogue(_insert, catalogue, entry)
-            self._open[name] = database
-            return database
+            if entry is not None:
+                self._open[name] = await self._open_entry(entry, create=False)
+                return self._open[name]
+            if not create:
+                raise UnknownDatabase
+            return await self._create(catalogue, name)
 
     async def create(self, name: str) -> EmbeddedDatabase:
         """A new database. Raises AlreadyExists or IllegalName."""
-        check_database_name(name)
-        if await self.exists(name):
-            raise AlreadyExists("The database could not be created, the file already exists.")
-        return await self.open(name, create=True)
-
-    async def exists(self, name: str) -> bool:
         async with self._lock:
             catalogue = await self._start()
-            return name in self._open or await self._in_catalogue(_find, catalogue, name) is not None
+            if await self._in_catalogue(_find, catalogue, check_database_name(name)) is not None:
+                raise AlreadyExists("The database could not be created, the file already exists.")
+            return await self._create(catalogue, name)
+
+    async def _create(self, catalogue: sqlite3.Connection, name: str) -> EmbeddedDatabase:
+        entry = _new_entry(check_database_name(name))
+        database = await self._open_entry(entry, create=True)
+        try:
+            await self._in_catalogue(_insert, catalogue, entry)
+        except BaseException:
+            await database.close(deleted=True)
+            raise
+        self._open[name] = database
+        return database
+
+    async def _open_entry(self, entry: _Entry, *, create: bool) -> EmbeddedDatabase:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads.quick, partial(self._open_file, entry, create=create)
+        )
 
     async def delete(self, name: str) -> None:
         async with self._lock:
@@ -113,7 +119,7 @@ class EmbeddedServer:
             await self._in_catalogue(_remove, catalogue, name)
             if (database := self._open.pop(name, None)) is not None:
                 await database.close(deleted=True)
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._unlink, entry.file)
+            await asyncio.get_running_loop().run_in_executor(self._threads.quick, self._unlink, entry.file)
 
     async def all_dbs(self) -> list[str]:
         async with self._lock:
@@ -147,7 +153,7 @@ class EmbeddedServer:
                 self._catalogue = None
                 await self._in_catalogue(catalogue.close)
         self._catalogue_thread.shutdown(wait=False)
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
     def background(self, task: asyncio.Task[None]) -> None:
         """Own a task (compaction) until it ends or the server closes."""
@@ -156,7 +162,7 @@ class EmbeddedServer:
 
     async def work(self, job: Callable[[], T]) -> T:
         """Run something that takes long, and needs no database, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.quick, job)
 
     # Files
 
@@ -193,6 +199,7 @@ class EmbeddedServer:
             token=entry.token,
             threads=self._threads,
             requests=requests,
+            successor=partial(self.open, entry.name, create=False),
             create=create,
         )
 

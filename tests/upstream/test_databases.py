@@ -80,6 +80,22 @@ async def test_a_database_created_again_is_another_one(upstream: Upstream, datab
     assert (await again.info()).doc_count == 0
 
 
+async def test_what_was_opened_before_reaches_the_database_created_again_under_its_name(
+    upstream: Upstream, database: UpstreamDatabase, feeds: list[Feed]
+) -> None:
+    await store(database, {"_id": "old"})
+    await upstream.delete(database.name)
+    again = await upstream.open(database.name, create=True)
+    (rev,) = await store(again, {"_id": "new"})
+    assert await database.identity() == await again.identity()
+    assert (await database.info()).doc_count == 1
+    assert (await database.read([RevisionRef("new", rev)]))[0] is not None
+    feeds.append(feed := Feed(database))
+    assert (await feed.row()).id == "new"
+    await store(database, {"_id": "newer"})
+    assert (await feed.row()).id == "newer"
+
+
 async def test_the_identity_stays_the_same(upstream: Upstream, database: UpstreamDatabase) -> None:
     before = await database.identity()
     await store(database, {"_id": "a"})

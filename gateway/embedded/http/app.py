@@ -17,9 +17,11 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.http.dispatch import close, handle
 from gateway.embedded.http.message import answer
 from gateway.embedded.server import EmbeddedServer
+from gateway.errors import UpstreamUnreachable
 
 log = logging.getLogger(__name__)
 _READ_BYTES = 262_144
+_WHOLE_BYTES = 65_536  # an answer this small is sent at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,34 @@ async def _body(request: BaseRequest) -> AsyncIterator[bytes]:
 
 
 async def _send(request: BaseRequest, response: UpstreamResponse) -> web.StreamResponse:
-    outgoing = web.StreamResponse(status=response.status, headers={"Server": "CouchDB (embedded)", **response.headers})
+    headers = {"Server": "CouchDB (embedded)", **response.headers}
+    outgoing = web.StreamResponse(status=response.status, headers=headers)
     try:
+        if int(response.headers.get("content-length", _WHOLE_BYTES + 1)) <= _WHOLE_BYTES and request.method != "HEAD":
+            # Headers and body in one packet.
+            body = b"".join([chunk async for chunk in response.content])
+            return web.Response(status=response.status, headers=headers, body=body)
         await outgoing.prepare(request)
         async for chunk in response.content:
             await outgoing.write(chunk)
         await outgoing.write_eof()
     except ConnectionError:
         log.debug("%s %s: the client left", request.method, request.path)
+    except UpstreamUnreachable as error:
+        log.info("%s %s: ended, %s", request.method, request.path, error.reason)
+        _abort(request)
     except Exception:
         # The status is sent already: all that is left is to break the connection, so that nobody takes it for the end.
         log.exception("%s %s failed after its answer began", request.method, request.path)
-        if request.transport is not None:
-            request.transport.abort()
+        _abort(request)
     finally:
         await close(response.content)
     return outgoing
+
+
+def _abort(request: BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,11 @@ class _Query:
     selector: Any = MISSING
     only_design: bool = False
 
+    @property
+    def scans(self) -> bool:
+        """Whether bodies are read only to be left out."""
+        return not isinstance(self.selector, Missing)
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -222,7 +227,7 @@ async def _listing(database: EmbeddedDatabase, query: _Query, *, longpoll: bool)
     yield b'{"results":[\n'
     first, last = True, query.since
     while left > 0:
-        batch = await database.reading(partial(reader.page, position=position, count=left))
+        batch = await database.reading(partial(reader.page, position=position, count=left), slow=query.scans)
         if batch.rows:
             yield (b"" if first else b",\n") + b",\n".join(row for _, row in batch.rows)
             first = False
@@ -285,7 +290,7 @@ async def _rows(database: EmbeddedDatabase, query: _Query, position: list[int]) 
     sent_at = loop.time()
     while left > 0:
         at = position[0]
-        batch = await database.reading(partial(reader.page, position=at, count=left))
+        batch = await database.reading(partial(reader.page, position=at, count=left), slow=query.scans)
         if batch.position == at:
             break
         position[0] = batch.position

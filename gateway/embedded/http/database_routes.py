@@ -11,7 +11,7 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.http.message import Request, answer
 from gateway.embedded.maintenance import compact as run_compaction
 from gateway.embedded.writer import Transaction
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, IllegalName
 
 _NO_SECURITY = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 
@@ -20,8 +20,15 @@ async def info(request: Request) -> UpstreamResponse:
     return answer(200, await (await request.database()).raw_info())
 
 
+class IllegalDatabaseName(IllegalName):
+    error = "illegal_database_name"
+
+
 async def create(request: Request) -> UpstreamResponse:
-    await request.server.create(request.parts[0])
+    try:
+        await request.server.create(request.parts[0])
+    except IllegalName as error:
+        raise IllegalDatabaseName(error.reason) from None
     return answer(201, {"ok": True}, {"location": "/" + quote(request.parts[0], safe="")})
 
 

@@ -186,7 +186,7 @@ async def post(request: Request) -> UpstreamResponse:
     """`POST /{db}`: a document with an id of its own or a new one."""
     database = await request.database()
     doc = await request.json()
-    prepared = await database.readers.work(lambda: incoming(doc, new_edits=True))
+    prepared = await request.work(lambda: incoming(doc, new_edits=True))
     return await _store(request, database, prepared, new_edits=True)
 
 
@@ -209,7 +209,7 @@ async def _prepare(
     doc: Any,
     *,
     new_edits: bool,
-    streamed: dict[str, Stored] | None = None,
+    streamed: dict[str, Inline | Stored] | None = None,
 ) -> Incoming:
     """The document with the id of the path and the revision of body, `?rev=` or `If-Match`, which must agree."""
     if isinstance(doc, dict):
@@ -220,7 +220,7 @@ async def _prepare(
             if "_rev" in doc and check_rev(doc["_rev"]) != rev:
                 raise BadRequest("Document rev from request body and query string have different values")
             doc["_rev"] = rev
-    return await database.readers.work(lambda: incoming(doc, new_edits=new_edits, streamed=streamed))
+    return await request.work(lambda: incoming(doc, new_edits=new_edits, streamed=streamed))
 
 
 async def _put_related(
@@ -237,35 +237,16 @@ async def _put_related(
     pinned: list[int] = []
     with database.pins.held(pinned):
         streamed: dict[str, Inline | Stored] = {}
-        encodings: dict[str, str | None] = {}
         async for part in parts:
             left = [name for name in follows if name not in streamed]
             name = part.filename if part.filename in left else next(iter(left), None)
             if name is None:
                 raise BadRequest("more parts than attachments that follow")
             assert isinstance(entries, dict)  # noqa: S101  `follows` came from it
-            encodings[name] = "gzip" if entries[name].get("encoding") == "gzip" else None
-            streamed[name] = await receive(database, part.content, pinned, encodings[name])
-        if missing := [name for name in follows if name not in streamed]:
-            raise BadRequest(f"the bytes of attachment {missing[0]} do not follow")
-        prepared = await _prepare(request, database, id, _as_stubs(doc, streamed), new_edits=new_edits)
-        found = {
-            name: replace(given, source=streamed[name], encoding=encodings[name]) if name in streamed else given
-            for name, given in prepared.attachments.items()
-        }
-        return await _store(request, database, replace(prepared, attachments=found), new_edits=new_edits)
-
-
-def _as_stubs(doc: Document, streamed: dict[str, Inline | Stored]) -> Document:
-    """So that validation sees the entries; the bytes are put in their place afterwards."""
-    entries = doc.get("_attachments", {})
-    return {
-        **doc,
-        "_attachments": {
-            name: {**entry, "follows": False, "stub": True} if name in streamed else entry
-            for name, entry in entries.items()
-        },
-    }
+            encoding = "gzip" if entries[name].get("encoding") == "gzip" else None
+            streamed[name] = await receive(database, part.content, pinned, encoding)
+        prepared = await _prepare(request, database, id, doc, new_edits=new_edits, streamed=streamed)
+        return await _store(request, database, prepared, new_edits=new_edits)
 
 
 async def _store(request: Request, database: EmbeddedDatabase, doc: Incoming, *, new_edits: bool) -> UpstreamResponse:
@@ -357,7 +338,7 @@ async def put_local(request: Request) -> UpstreamResponse:
     doc = await request.json(check_type=False)
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
-    prepared = await database.readers.work(lambda: incoming({**doc, "_id": id}, new_edits=True))
+    prepared = await request.work(lambda: incoming({**doc, "_id": id}, new_edits=True))
     return await _store(request, database, prepared, new_edits=True)
 
 

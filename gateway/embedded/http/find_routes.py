@@ -53,7 +53,7 @@ async def find(request: Request) -> UpstreamResponse:
         index = _usable(_stored_indexes(connection), query)
         return run(connection, query, index is not None or list(query.selector) == ["_id"])
 
-    return text(200, await database.reading(job))
+    return text(200, await database.reading(job, slow=True))
 
 
 async def explain(request: Request) -> UpstreamResponse:
@@ -77,7 +77,7 @@ async def explain(request: Request) -> UpstreamResponse:
             }
         )
 
-    return text(200, await database.reading(job))
+    return text(200, await database.reading(job, slow=True))
 
 
 async def indexes(request: Request) -> UpstreamResponse:

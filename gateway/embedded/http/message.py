@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from gateway import json_text, limits
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.embedded.database import EmbeddedDatabase
     from gateway.embedded.server import EmbeddedServer
 
+T = TypeVar("T")
 _JSON = {"content-type": "application/json", "cache-control": "must-revalidate"}
 _IN_THREAD_BYTES = 16_384  # a JSON text longer than this is parsed in a thread
 
@@ -115,6 +116,7 @@ class Request:
     headers: Mapping[str, str]  # lower-case names
     content: bytes | AsyncIterator[bytes] | None
     head: bool = False
+    small: bool = False  # whether the JSON body was
     _database: EmbeddedDatabase | None = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
@@ -159,9 +161,12 @@ class Request:
             if kind != "application/json":
                 raise UnsupportedMedia("Content-Type must be application/json")
         data = await self.body()
-        if len(data) > _IN_THREAD_BYTES:
-            return await self.server.work(lambda: json_text.parse(data))
-        return json_text.parse(data)
+        self.small = len(data) <= _IN_THREAD_BYTES
+        return await self.work(lambda: json_text.parse(data))
+
+    async def work(self, job: Callable[[], T]) -> T:
+        """Run something whose cost grows with the body: in a thread, unless the body was small."""
+        return job() if self.small else await self.server.work(job)
 
     async def json_object(self) -> dict[str, Any]:
         """The body as a JSON object. Raises BadRequest for other JSON."""
