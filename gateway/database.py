@@ -91,6 +91,7 @@ class Database:
             function=function,
             ledger=ledger,
             status=self.router.status,
+            route_again=lambda ids: self.router.route_again(ids, authoritative=False),
         )
         self._documents = Documents(store, self._batcher, reader, hide_existence=settings.hide_existence)
         self._accounts = Accounts(store, passwords)
@@ -148,6 +149,7 @@ class Database:
     async def close(self) -> None:
         """End the router and the engine. What was acknowledged is stored already."""
         await self.router.stop()
+        await self._writes.close()
         await self._batcher.close()
         await self._function.close()
 
@@ -482,6 +484,8 @@ class Database:
             "seq": self._wakes.last_seq,
             "upstream_seq": router.upstream_since,
             "routed_count": router.routed_count,
+            "foreign_refused_count": router.foreign_refused_count,
+            "foreign_refused": [{"id": one.id, "rev": one.rev, "reason": one.reason} for one in router.refused],
             "written_count": self._writes.written_count,
             "refused_count": self._writes.refused_count,
             "feeds_waiting": len(self._wakes),

@@ -13,7 +13,7 @@ from gateway.couch.batching import Batcher
 from gateway.couch.lanes import Call, Lane
 from gateway.couch.revision_cache import RevisionReader
 from gateway.couch.upstream import Document, RevisionRef
-from gateway.errors import Deleted, Forbidden, NotFound
+from gateway.errors import Deleted, Forbidden, GatewayError, NotFound
 from gateway.feeds.viewer import Viewer, viewer
 from gateway.model.leaves import Leaf
 from gateway.model.revisions import generation, history
@@ -62,10 +62,13 @@ class Documents:
 
     async def look(self, caller: Caller, doc_ids: Collection[str]) -> Mapping[str, Seen]:
         """What the caller sees of each document, all in one snapshot. Raises InvalidLogin when the user is gone."""
-        call = Call[_Look, Mapping[str, Seen]](_Look(caller.user, tuple(doc_ids)), 1)
+        call = Call[_Look, Mapping[str, Seen] | GatewayError](_Look(caller.user, tuple(doc_ids)), 1)
         waiter = call.join()
         self._looking.enqueue(call)
-        return await waiter
+        found = await waiter
+        if isinstance(found, GatewayError):
+            raise found
+        return found
 
     async def may_read(self, caller: Caller, doc_id: str, rev: str) -> bool:
         """Whether `rev` is a leaf that the caller may read."""
@@ -181,8 +184,9 @@ class Documents:
         seen = await self.look(caller, revs)
         answer: dict[str, Any] = {}
         for doc_id, wanted in revs.items():
-            readable = [*seen.get(doc_id, _UNSEEN).readable, *seen.get(doc_id, _UNSEEN).graceful]
-            known = {rev for leaf in readable for rev in (leaf.rev, *leaf.ancestors)}
+            readable = seen.get(doc_id, _UNSEEN).readable
+            told = [*readable, *seen.get(doc_id, _UNSEEN).graceful]
+            known = {rev for leaf in told for rev in (leaf.rev, *leaf.ancestors)}
             missing = [rev for rev in dict.fromkeys(wanted) if rev not in known]
             if missing:
                 answer[doc_id] = {"missing": missing}
@@ -330,29 +334,29 @@ class _Look:
     doc_ids: tuple[str, ...]
 
 
-class _LookLane(Lane[_Look, Mapping[str, Seen]]):
+class _LookLane(Lane[_Look, Mapping[str, Seen] | GatewayError]):
     """Looks of concurrent requests, joined: one snapshot for all that wait."""
 
     def __init__(self, store: DatabaseStore) -> None:
         super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
         self._store = store
 
-    async def send(self, items: Sequence[_Look]) -> list[Mapping[str, Seen]]:
+    async def send(self, items: Sequence[_Look]) -> list[Mapping[str, Seen] | GatewayError]:
         graceful_from = time.time() - limits.SUPERSEDED_GRACE_SECONDS
 
-        def read(index: Index) -> list[Mapping[str, Seen] | Exception]:
+        def read(index: Index) -> list[Mapping[str, Seen] | GatewayError]:
             documents = index.find({doc_id for item in items for doc_id in item.doc_ids})
             leaves = index.leaves([row.document for row in documents.values()], superseded=True)
-            viewers: dict[str | None, Viewer | Exception] = {}
-            results: list[Mapping[str, Seen] | Exception] = []
+            viewers: dict[str | None, Viewer | GatewayError] = {}
+            results: list[Mapping[str, Seen] | GatewayError] = []
             for item in items:
                 if item.user not in viewers:
                     try:
                         viewers[item.user] = viewer(index, item.user)
-                    except Exception as error:
+                    except GatewayError as error:
                         viewers[item.user] = error
                 who = viewers[item.user]
-                if isinstance(who, Exception):
+                if isinstance(who, GatewayError):
                     results.append(who)
                     continue
                 results.append(
@@ -364,14 +368,16 @@ class _LookLane(Lane[_Look, Mapping[str, Seen]]):
                 )
             return results
 
-        found = await self._store.read(read)
-        errors = [result for result in found if isinstance(result, Exception)]
-        if errors and len(items) == 1:
-            raise errors[0]
-        return [result if not isinstance(result, Exception) else {} for result in found]
+        return await self._store.read(read)
 
 
 def _seen(row: DocumentRow, leaves: Sequence[Leaf], who: Viewer, graceful_from: float) -> Seen:
     current = [leaf for leaf in leaves if leaf.superseded_at is None]
-    superseded = [leaf for leaf in leaves if leaf.superseded_at is not None and leaf.superseded_at >= graceful_from]
+    # What was purged has no descendant, and is never shown again.
+    replaced = {rev for leaf in current for rev in leaf.ancestors}
+    superseded = [
+        leaf
+        for leaf in leaves
+        if leaf.superseded_at is not None and leaf.superseded_at >= graceful_from and leaf.rev in replaced
+    ]
     return Seen(current, who.readable(current), who.readable(superseded), row.seq)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from gateway import limits
@@ -13,7 +14,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    """1e999 parses to infinity, which could not be written again."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _canonical = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False, sort_keys=True)
 
@@ -43,23 +52,16 @@ def parse(data: bytes) -> Any:
             encode(value)
         except UnicodeEncodeError:
             raise BadJson("a string holds half of a surrogate pair") from None
-    if "e" in text or "E" in text:
-        _refuse_infinity(value)
     return value
-
-
-def _refuse_infinity(value: Any) -> None:
-    """1e999 parses to infinity, which could not be written again."""
-    try:
-        _encoder.encode(value)
-    except ValueError:
-        raise BadJson("a number is out of range") from None
 
 
 def too_deep(value: Any, depth: int = limits.JSON_DEPTH) -> bool:
     """Whether arrays and objects are nested deeper than `depth`; without recursion, so it cannot fail itself."""
-    level = [value]
+    level = [value] if isinstance(value, (list, dict)) else []
     while level:
+        if depth == 0:
+            return True
+        depth -= 1
         level = [
             inner
             for outer in level
@@ -67,9 +69,6 @@ def too_deep(value: Any, depth: int = limits.JSON_DEPTH) -> bool:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, (list, dict))
         ]
-        if depth == 0 and level:
-            return True
-        depth -= 1
     return False
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; without it httpx reads all CA certificates for each client
 _PORT = re.compile(r"(public|admin|metrics) port: http://(\S+)")
 
 
@@ -138,4 +140,4 @@ async def running_gateway(config: Path) -> AsyncIterator[GatewayProcess]:
 def client(base: str, user: str | None = None, password: str | None = None) -> httpx.AsyncClient:
     """An HTTP client for one listener, logged in or not."""
     auth = None if user is None else (user, password or user)
-    return httpx.AsyncClient(base_url=base, auth=auth, timeout=60)
+    return httpx.AsyncClient(base_url=base, auth=auth, timeout=60, verify=_TLS)

@@ -78,6 +78,7 @@ class Feed:
         self._still_valid = still_valid
         self._include_docs = include_docs
         self._position = Position(0)
+        self._doc_ids = None if query.doc_ids is None else frozenset(query.doc_ids)
         self._left = query.limit if query.limit is not None else limits.UNLIMITED_COUNT
         self.pending = 0
 
@@ -166,15 +167,16 @@ class Feed:
                         return
                     yield Heartbeat()
                     continue
+            await self._still_valid()
             if waiter.reread:
                 return
-            await self._still_valid()
-            entries = self._wanted_entries(waiter.take())
+            taken, upto = waiter.take()
+            entries = self._wanted_entries(taken)
             if entries:
                 rows = [Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in entries]
                 yield FeedRows(await self._encode(rows))
                 self._left -= len(rows)
-                last = rows[-1].position if self._left <= 0 else Position(waiter.upto)
+                last = rows[-1].position if self._left <= 0 else Position(upto)
                 self._position = max(self._position, last)
                 if query.feed == "longpoll" or self._left <= 0:
                     return
@@ -182,9 +184,8 @@ class Feed:
                     ends_at = loop.time() + query.timeout_s
 
     def _wanted_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        if self._query.doc_ids is not None:
-            wanted = set(self._query.doc_ids)
-            entries = [entry for entry in entries if entry.id in wanted]
+        if self._doc_ids is not None:
+            entries = [entry for entry in entries if entry.id in self._doc_ids]
         return entries[: self._left]
 
     async def _descending(self) -> AsyncIterator[FeedRows]:
@@ -192,7 +193,6 @@ class Feed:
         await self._still_valid()
         before = (await self._store.state()).last_seq + 1
         self._position = Position(before - 1)
-        wanted = None if self._query.doc_ids is None else set(self._query.doc_ids)
         while self._left > 0:
             upto = before
 
@@ -213,7 +213,7 @@ class Feed:
                 return rows, found[-1][0] if full else None
 
             rows, next_before = await self._store.read(build)
-            rows = [row for row in rows if wanted is None or row.id in wanted][: self._left]
+            rows = [row for row in rows if self._doc_ids is None or row.id in self._doc_ids][: self._left]
             if rows:
                 yield FeedRows(await self._encode(rows))
                 self._left -= len(rows)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from operator import itemgetter
 from typing import Literal, TypeVar
 
@@ -50,7 +49,7 @@ class Row:
 class Page:
     rows: Sequence[Row]
     last: Position
-    pending: int  # exact up to PENDING_COUNT, then a lower bound
+    pending: int  # rows that would follow without the limit; exact up to PENDING_COUNT, then a lower bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,19 @@ def page(index: Index, viewer: Viewer, since: Position, wanted: Wanted) -> Page:
         chosen.append(candidate)
     rows = _rows(index, viewer, chosen, wanted)
     last = rows[-1].position if more and rows else since if more else Position(index.state.last_seq)
-    pending = 0
-    if more and wanted.pending:
-        pending = 1 + sum(1 for _ in islice(candidates, limits.PENDING_COUNT))
+    pending = _pending(candidate, candidates, seen) if more and wanted.pending else 0
     return Page(rows, last, pending)
+
+
+def _pending(first: _Candidate, others: Iterator[_Candidate], seen: set[DocumentId]) -> int:
+    """How many documents follow, `first` being one of them; counted no further than one past PENDING_COUNT."""
+    waiting = {first.document}
+    for candidate in others:
+        if len(waiting) > limits.PENDING_COUNT:
+            break
+        if candidate.document not in seen:
+            waiting.add(candidate.document)
+    return len(waiting)
 
 
 def _rows(index: Index, viewer: Viewer, chosen: Sequence[_Candidate], wanted: Wanted) -> list[Row]:

@@ -45,12 +45,15 @@ class Waiter:
         if self.reread or self.entries:
             self.woken.set()
 
-    def take(self) -> list[Entry]:
-        """The rows that came, in order of their sequences; they are the feed's now."""
+    def take(self) -> tuple[list[Entry], int]:
+        """The rows that came, in order of their sequences, and up to where they are complete; they are the feed's now.
+
+        What comes later moves `upto` on, so the feed must go by the one that it was given here.
+        """
         entries = sorted(self.entries.values(), key=lambda entry: entry.seq)
         self.entries.clear()
         self.woken.clear()
-        return entries
+        return entries, self.upto
 
 
 class Wakes:

@@ -5,6 +5,7 @@ https://docs.couchdb.org/en/stable/api/database/bulk-api.html
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ async def bulk_docs(call: Call) -> web.StreamResponse:
     new_edits = body.get("new_edits", True)
     if not isinstance(new_edits, bool):
         raise BadRequest("`new_edits` parameter must be a boolean.")
+    for doc in docs:
+        if isinstance(doc, dict) and doc.get("_id") in (None, ""):
+            doc["_id"] = uuid.uuid4().hex
     outcomes = await call.database.bulk_docs(call.caller, docs, new_edits=new_edits)
     documents.count(outcomes, call)
     results = [

@@ -104,8 +104,6 @@ class Call:
         if self.request.transport is None:
             raise ConnectionResetError("the client left")
         self.response = response
-        if self.traffic.draining:
-            response.force_close()
         await response.prepare(self.request)
 
     async def write(self, data: bytes) -> None:

@@ -48,7 +48,8 @@ class Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             error = TooLarge(f"the request head is larger than {limits.HEADER_BYTES} bytes (limit HEADER_BYTES)")
         elif status < 500:
-            error = BadRequest(f"this is no valid HTTP request: {(message or '').strip().partition(chr(10))[0]}")
+            said = (message or "").strip().partition("\n")[0].rstrip(":")
+            error = BadRequest(f"this is no valid HTTP request: {said}")
         else:
             log.error("a request failed", exc_info=exc)
             error = GatewayError()

@@ -41,7 +41,7 @@ class Listener:
         with traffic.request():
             response = await self._answer(request)
             traffic.answered(self.gate.name, response.status)
-            if traffic.draining and not response.prepared:
+            if traffic.draining:
                 response.force_close()
             return response
 

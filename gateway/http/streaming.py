@@ -182,7 +182,6 @@ async def _fail(call: Call, response: web.StreamResponse, kind: str, error: Exce
     body: dict[str, Any] = (error if isinstance(error, GatewayError) else GatewayError()).body()
     if kind == "continuous":
         await call.write(json_text.encode(body) + b"\n")
-        response.force_close()
     else:
         call.break_off()
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway import limits
 from gateway.model.intervals import ChannelId
 from gateway.model.leaves import Leaf, LeafRouting
 from gateway.model.revisions import winner_first
@@ -12,7 +13,8 @@ from gateway.model.revisions import winner_first
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A leaf that the upstream has now. `routing` is None when it is recorded already."""
+    """A leaf that the upstream has now, with all its ancestors, newest first. `routing` is None when it is recorded
+    already."""
 
     rev: str
     deleted: bool
@@ -80,7 +82,8 @@ def apply(found: Sequence[Found], recorded: Recorded, seq: int, star: ChannelId)
                 if replaced.rev in leaf.ancestors:
                     inherited |= {(channel, seq) for channel in (*replaced.routing.channels, star)}
                     inherited |= replaced.inherited
-        added.append(Leaf(leaf.rev, leaf.deleted, seq, leaf.routing, frozenset(inherited), leaf.ancestors))
+        kept = leaf.ancestors[: limits.LEAF_ANCESTORS_COUNT]
+        added.append(Leaf(leaf.rev, leaf.deleted, seq, leaf.routing, frozenset(inherited), kept))
     known = {rev: leaf for rev, leaf in recorded.leaves.items() if rev in by_rev}
     now = {**known, **{leaf.rev: leaf for leaf in added}}
     ordered = tuple(now[rev] for rev, _ in winner_first((leaf.rev, leaf.deleted) for leaf in now.values()))

@@ -54,7 +54,7 @@ def parse_since(value: object) -> Since | None:
     each with or without an epoch, and any of them in JSON quotes. Raises BadParameter.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise BadParameter(f'Invalid sequence: "{value}"')
+        raise BadParameter(f'Invalid sequence: "{str(value)[:100]}"')
     text = str(value).strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]

@@ -7,7 +7,7 @@ applied; the writer waits here. Everything runs on the event loop, nothing here 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway import limits
@@ -26,22 +26,37 @@ class Pending:
     routing: Routing
     digest: str
     trusted: bool  # the upstream computes the revision from the body (new_edits): same revision, same body
-    opened_at: float
-    sent_at_tick: int
+    opened_at: float  # on the clock
+    sent_at: int  # a moment of the ledger
     answered: asyncio.Event = field(default_factory=asyncio.Event)
-    answered_at_tick: int | None = None
+    answered_at: int | None = None  # a moment of the ledger
     routed: asyncio.Event = field(default_factory=asyncio.Event)
+    applied: bool = False  # its document was applied since it was sent
     leaves: frozenset[str] = frozenset()  # those recorded when its document was last applied
+    waited_for: bool = False  # a row has waited for its answer in vain
+    abandoned: bool = False  # nobody waits for it any more
 
 
 class Ledger:
-    """All pending writes of one database. `tick` counts the rows that the router has received."""
+    """All pending writes of one database.
+
+    What happened before what is told by moments: numbers that only rise, one for each row received, write sent, answer
+    and read of leaves.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._by_id: dict[str, list[Pending]] = {}
         self._count = 0
-        self.tick = 0
+        self._moment = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def moment(self) -> int:
+        """The moment of what happens now."""
+        self._moment += 1
+        return self._moment
 
     def open(
         self,
@@ -59,20 +74,18 @@ class Ledger:
             self._expire()
             if self._count >= limits.VERDICTS_COUNT:
                 raise TooManyRequests(f"more than {limits.VERDICTS_COUNT} writes wait for the router")
-        pending = Pending(doc, rev, parent, deleted, routing, digest, trusted, self._clock(), self.tick)
+        pending = Pending(doc, rev, parent, deleted, routing, digest, trusted, self._clock(), self.moment())
         self._by_id.setdefault(doc, []).append(pending)
         self._count += 1
         return pending
 
     def answer(self, pending: Pending, rev: str) -> None:
         """The upstream has stored it as `rev`. Another revision than foreseen leaves no verdict."""
-        if pending.rev is not None and pending.rev != rev:
-            pending.trusted, pending.digest = False, ""
-        elif pending.rev is None:
+        if pending.rev != rev:
             # The function did not see the revision that it has now; the router asks it again.
             pending.trusted, pending.digest = False, ""
         pending.rev = rev
-        pending.answered_at_tick = self.tick
+        pending.answered_at = self.moment()
         pending.answered.set()
         if rev in pending.leaves:
             pending.routed.set()
@@ -88,10 +101,15 @@ class Ledger:
         self._count -= 1
         pending.answered.set()
 
-    def keep(self, pending: Pending) -> None:
-        """Nobody knows whether it was stored: its verdict stays until it expires (W11)."""
-        pending.trusted = False
+    def abandon(self, pending: Pending) -> None:
+        """Nobody waits for it any more, but it is stored, or may be: its verdict stays until its revision is routed or
+        the verdict expires (W11)."""
+        pending.abandoned = True
+        if pending.answered_at is None:
+            pending.trusted = False
         pending.answered.set()
+        if pending.routed.is_set():
+            self.close(pending)
 
     def _expire(self) -> None:
         before = self._clock() - limits.VERDICT_SECONDS
@@ -105,41 +123,45 @@ class Ledger:
     # The router's side
 
     async def settle(self, rows: Mapping[str, int]) -> None:
-        """Wait until writes that were sent before their document's row came have their answers; once, and not longer
-        than WRITE_IN_FLIGHT_WAIT_SECONDS. `rows` are (document, tick of its row)."""
+        """Wait until writes that were sent before their document's row came have their answers; once for each write,
+        and not longer than WRITE_IN_FLIGHT_WAIT_SECONDS for all. `rows` are (document, moment of its row)."""
         waiting = [
-            asyncio.ensure_future(pending.answered.wait())
-            for doc, tick in rows.items()
+            pending
+            for doc, moment in rows.items()
             for pending in self._by_id.get(doc, ())
-            if not pending.answered.is_set() and pending.sent_at_tick < tick
+            if not pending.answered.is_set() and pending.sent_at < moment and not pending.waited_for
         ]
         if not waiting:
             return
         try:
-            await asyncio.wait(waiting, timeout=limits.WRITE_IN_FLIGHT_WAIT_SECONDS)
-        finally:
-            for task in waiting:
-                task.cancel()
+            async with asyncio.timeout(limits.WRITE_IN_FLIGHT_WAIT_SECONDS):
+                for pending in waiting:
+                    await pending.answered.wait()
+        except TimeoutError:
+            for pending in waiting:
+                pending.waited_for = True
 
     def verdict(self, doc: str, rev: str) -> Pending | None:
         """The verdict for exactly this revision, if there is only one (W2)."""
         found = [pending for pending in self._by_id.get(doc, ()) if pending.rev == rev and pending.digest]
         return found[0] if len(found) == 1 else None
 
-    def expects_others(self, doc: str, revs: Collection[str]) -> bool:
-        """Whether an answered write of this document waits whose revision is not among `revs`: then a row with these
-        leaves may be older than the answer, and the leaves have to be read."""
-        return any(
-            pending.answered_at_tick is not None and pending.rev not in revs for pending in self._by_id.get(doc, ())
-        )
+    def stored(self, doc: str) -> set[str]:
+        """Revisions of this document that the upstream said it has stored and that are not routed yet. A row or a read
+        without them is older than the answer, or they were superseded: their leaves have to be read."""
+        return {
+            pending.rev
+            for pending in self._by_id.get(doc, ())
+            if pending.answered_at is not None and pending.rev is not None and not pending.routed.is_set()
+        }
 
-    def applied(self, doc: str, tick: int, leaves: frozenset[str]) -> None:
-        """A row received at `tick` was applied, perhaps as a no-op: release who waits for it (W1)."""
-        for pending in self._by_id.get(doc, ()):
-            pending.leaves = leaves
-            if pending.answered_at_tick is not None and (pending.rev in leaves or tick > pending.answered_at_tick):
-                pending.routed.set()
-
-    def waiting(self) -> Iterable[str]:
-        """Documents with pending writes."""
-        return self._by_id.keys()
+    def applied(self, doc: str, seen_at: int, leaves: frozenset[str]) -> None:
+        """What was seen of a document at that moment, in a row or a read, is recorded now, perhaps as a no-op: release
+        who waits for it (W1)."""
+        for pending in list(self._by_id.get(doc, ())):
+            pending.applied, pending.leaves = True, leaves
+            if pending.rev in leaves or (pending.answered_at is not None and seen_at > pending.answered_at):
+                if pending.answered_at is not None:
+                    pending.routed.set()
+                if pending.abandoned:
+                    self.close(pending)

@@ -52,11 +52,21 @@ def plan(draft: Draft, leaves: Sequence[CurrentLeaf]) -> Plan:
         )
         old = base
     else:
-        # A path through the tree holds at most one leaf.
-        base = next((leaf for leaf in leaves if leaf.rev in draft.ancestors), None)
+        # A true path through the tree holds at most one leaf. Of an invented one the nearest counts: any other that
+        # wins is shown too, below.
+        by_rev = {leaf.rev: leaf for leaf in leaves}
+        base = next((by_rev[rev] for rev in draft.ancestors if rev in by_rev), None)
         rev = draft.rev
         old = base or winner
     return Plan(draft, rev, base, old, _also(draft, rev, old, winner))
+
+
+def is_new(rev: str, leaves: Sequence[CurrentLeaf]) -> bool:
+    """Whether no revision of this document can have that id: it is of a higher generation than all there are.
+
+    That a leaf is its parent says nothing: CouchDB keeps the same id on two branches when it is told so.
+    """
+    return all(generation(leaf.rev) < generation(rev) for leaf in leaves)
 
 
 def _edited(draft: Draft, leaves: Sequence[CurrentLeaf], winner: CurrentLeaf | None) -> CurrentLeaf | None:
@@ -71,8 +81,11 @@ def _edited(draft: Draft, leaves: Sequence[CurrentLeaf], winner: CurrentLeaf | N
 
 
 def _also(draft: Draft, rev: str | None, old: CurrentLeaf | None, winner: CurrentLeaf | None) -> CurrentLeaf | None:
-    """The winner, when the new revision would win over it without descending from it (W5)."""
-    if winner is None or old is None or winner.rev == old.rev or winner.rev in draft.ancestors:
+    """The winner, when the new revision would win over it without descending from it (W5).
+
+    A winner among the ancestors that is not the nearest leaf there is no ancestor really: leaves have no children.
+    """
+    if winner is None or old is None or winner.rev == old.rev:
         return None
     if rev is None:
         # The digest is not known yet: suppose it is the highest.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway import limits
 from gateway.couch.revision_cache import RevisionReader
 from gateway.couch.upstream import Document, RevisionRef, UpstreamDatabase
+from gateway.errors import UnreadableDocument
 from gateway.model.apply import Found, Recorded, is_known, is_stale
-from gateway.model.revisions import history
+from gateway.model.revisions import generation, history
 from gateway.model.routing import ADMIN, NO_ROUTING, Call, Routing, body_digest
 from gateway.routing.ledger import Ledger
 from gateway.store.protocol import DatabaseStore, FoundDocument
@@ -18,15 +21,34 @@ from gateway.syncfn.runtime import SyncFunction
 
 log = logging.getLogger(__name__)
 _NOTHING = Recorded()
+_LAG_PAUSE_FIRST_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class RowHint:
-    """A document that may have changed. `revs` None: read it in any case. `tick` says when the row was received."""
+    """A document that may have changed. `revs` None: read it in any case. `seen_at` is the moment of its row."""
 
     id: str
     revs: tuple[str, ...] | None
-    tick: int
+    seen_at: int
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What hints came to. A document whose read is stale is neither found nor known (W9)."""
+
+    found: list[FoundDocument] = field(default_factory=list)  # to be applied
+    known: dict[str, frozenset[str]] = field(default_factory=dict)  # nothing to be done: the leaves recorded
+    seen_at: dict[str, int] = field(default_factory=dict)  # the moment at which each was like that
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A revision that somebody wrote straight to the upstream and the sync function refuses."""
+
+    id: str
+    rev: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -55,33 +77,84 @@ class Resolver:
         self._reader = reader
         self._function = function
         self._ledger = ledger
+        self.refused: deque[RefusedRow] = deque(maxlen=limits.ROUTER_REFUSED_COUNT)
+        self.refused_count = 0
 
-    async def resolve(
-        self, hints: Sequence[RowHint], *, authoritative: bool
-    ) -> tuple[list[FoundDocument], dict[str, frozenset[str]]]:
-        """What to apply, and for documents where nothing is to be done the leaves that are recorded.
+    async def resolve(self, hints: Sequence[RowHint], *, authoritative: bool) -> Resolved:
+        """What to apply, and where nothing is to be done.
 
         With `authoritative` an older state than the recorded one is believed: the upstream was replaced or purged.
-        Documents whose read is stale are in neither (W9).
         """
         recorded = await self._store.recorded([hint.id for hint in hints])
-        found: list[FoundDocument] = []
-        known: dict[str, frozenset[str]] = {}
-        unsure: list[str] = []
+        resolved = Resolved(seen_at={hint.id: hint.seen_at for hint in hints})
+        unsure: dict[str, set[str]] = {}
         for hint in hints:
             before = recorded.get(hint.id, _NOTHING)
-            if hint.revs is None or self._ledger.expects_others(hint.id, hint.revs):
-                unsure.append(hint.id)
-            elif set(hint.revs) == before.leaves.keys():
-                known[hint.id] = frozenset(before.leaves)
-            elif (made := self._from_verdict(hint.id, hint.revs, before)) is not None:
-                found.append(made)
-            else:
-                unsure.append(hint.id)
+            stored = self._ledger.stored(hint.id)
+            if hint.revs is not None and stored.issubset(hint.revs):
+                if before.leaves.keys() == set(hint.revs):
+                    resolved.known[hint.id] = frozenset(before.leaves)
+                    continue
+                if (made := self._from_verdict(hint.id, hint.revs, before)) is not None:
+                    resolved.found.append(made)
+                    continue
+            unsure[hint.id] = set() if authoritative else stored | set(hint.revs or ())
         if unsure:
-            leaves = dict(zip(unsure, await self._upstream.leaves(unsure), strict=True))
-            await self._resolve_read(leaves, recorded, authoritative, found, known)
-        return found, known
+            read, unreadable = await self._read(unsure, recorded, resolved.seen_at)
+            await self._resolve_read(read, recorded, authoritative, resolved)
+            resolved.found += [
+                _hidden(hint.id, hint.revs, recorded.get(hint.id, _NOTHING), unreadable[hint.id])
+                for hint in hints
+                if hint.id in unreadable and hint.revs is not None
+            ]
+        return resolved
+
+    async def _read(
+        self, wanted: Mapping[str, Collection[str]], recorded: Mapping[str, Recorded], seen_at: dict[str, int]
+    ) -> tuple[dict[str, Sequence[Document]], dict[str, str]]:
+        """Leaves read upstream, and of documents that cannot be read the reason why.
+
+        Where a wanted revision is neither there nor superseded the read is from a copy that lags behind, or it was
+        purged just now: read again, for UPSTREAM_LAG_SECONDS, then believe it.
+        """
+        read: dict[str, Sequence[Document]] = {}
+        unreadable: dict[str, str] = {}
+        behind = list(wanted)
+        pause = _LAG_PAUSE_FIRST_SECONDS
+        ends_at = asyncio.get_running_loop().time() + limits.UPSTREAM_LAG_SECONDS
+        while True:
+            moment = self._ledger.moment()
+            for doc, leaves in await self._leaves(behind, unreadable):
+                read[doc], seen_at[doc] = leaves, moment
+            behind = [
+                doc
+                for doc in behind
+                if doc not in unreadable and _lags(wanted[doc], read[doc], recorded.get(doc, _NOTHING))
+            ]
+            if not behind:
+                return read, unreadable
+            if asyncio.get_running_loop().time() >= ends_at:
+                for doc in behind:
+                    seen_at[doc] = 0  # it proves nothing about what was written before it
+                log.warning("%d documents are upstream in an older state than their rows said", len(behind))
+                return read, unreadable
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def _leaves(self, docs: Sequence[str], unreadable: dict[str, str]) -> list[tuple[str, Sequence[Document]]]:
+        """One bad document must not stop all routing: the bulk that it spoils is read in halves."""
+        try:
+            return list(zip(docs, await self._upstream.leaves(docs), strict=True))
+        except UnreadableDocument as error:
+            if len(docs) > 1:
+                half = len(docs) // 2
+                return [
+                    *await self._leaves(docs[:half], unreadable),
+                    *await self._leaves(docs[half:], unreadable),
+                ]
+            unreadable[docs[0]] = error.reason
+            log.warning("a document cannot be read: %s; nobody will see it", error.reason)
+            return []
 
     def _from_verdict(self, doc: str, revs: Sequence[str], before: Recorded) -> FoundDocument | None:
         """The recorded leaves with one replaced by a verdict's child: nothing has to be read."""
@@ -89,14 +162,14 @@ class Resolver:
         if len(new) != 1:
             return None
         verdict = self._ledger.verdict(doc, new[0])
-        if verdict is None or not verdict.trusted or verdict.answered_at_tick is None:
+        if verdict is None or not verdict.trusted or verdict.answered_at is None:
             return None
         expected = set(before.leaves) - {verdict.parent} | {new[0]}
         if set(revs) != expected or (verdict.parent is not None and verdict.parent not in before.leaves):
             return None
         parent = before.leaves.get(verdict.parent) if verdict.parent is not None else None
         ancestors = (parent.rev, *parent.ancestors) if parent is not None else ()
-        leaf = Found(new[0], verdict.deleted, ancestors[: limits.LEAF_ANCESTORS_COUNT], None)
+        leaf = Found(new[0], verdict.deleted, ancestors, None)
         return FoundDocument(
             doc,
             [(leaf, verdict.routing, None)]
@@ -108,8 +181,7 @@ class Resolver:
         read: Mapping[str, Sequence[Document]],
         recorded: Mapping[str, Recorded],
         authoritative: bool,
-        found: list[FoundDocument],
-        known: dict[str, frozenset[str]],
+        resolved: Resolved,
     ) -> None:
         documents: list[tuple[str, list[_NewLeaf], bool]] = []
         new: list[_NewLeaf] = []
@@ -117,7 +189,7 @@ class Resolver:
             before = recorded.get(doc, _NOTHING)
             now = [_found(leaf) for leaf in leaves]
             if is_known(now, before):
-                known[doc] = frozenset(before.leaves)
+                resolved.known[doc] = frozenset(before.leaves)
                 continue
             if not authoritative and is_stale(now, before):
                 log.info("a stale read of a document was ignored; its row will come again")
@@ -127,8 +199,8 @@ class Resolver:
             documents.append((doc, its, _was_purged(now, before)))
         await self._route(new)
         for doc, its, purged in documents:
-            values = [(_kept(leaf.found), leaf.routing, leaf.refused) for leaf in its]
-            found.append(FoundDocument(doc, values, purged))
+            values = [(leaf.found, leaf.routing, leaf.refused) for leaf in its]
+            resolved.found.append(FoundDocument(doc, values, purged))
 
     async def _route(self, new: Sequence[_NewLeaf]) -> None:
         """Give each new leaf its routing: its verdict if that was made for this very body, else as the admin."""
@@ -148,6 +220,8 @@ class Resolver:
             if answer.error is not None:
                 # Stored by somebody whom we could not stop: nobody but holders of `*` and admins see it.
                 leaf.routing, leaf.refused = NO_ROUTING, answer.error.reason
+                self.refused.append(RefusedRow(leaf.doc["_id"], leaf.found.rev, answer.error.reason))
+                self.refused_count += 1
                 log.warning("a document written straight to the upstream is refused: %s", answer.error.reason)
 
     async def _parents(self, leaves: Sequence[_NewLeaf]) -> list[Document | None]:
@@ -155,8 +229,18 @@ class Resolver:
         refs = [
             RevisionRef(leaf.doc["_id"], leaf.found.ancestors[0]) if leaf.found.ancestors else None for leaf in leaves
         ]
-        read = iter(await self._reader.documents([ref for ref in refs if ref is not None]))
+        wanted = [ref for ref in refs if ref is not None]
+        try:
+            read = iter(await self._reader.documents(wanted))
+        except UnreadableDocument:
+            read = iter([await self._parent(ref) for ref in wanted])
         return [None if ref is None else next(read) for ref in refs]
+
+    async def _parent(self, ref: RevisionRef) -> Document | None:
+        try:
+            return await self._reader.document(ref)
+        except UnreadableDocument:
+            return None
 
 
 def _found(leaf: Document) -> Found:
@@ -164,14 +248,28 @@ def _found(leaf: Document) -> Found:
     return Found(leaf["_rev"], bool(leaf.get("_deleted")), tuple(revs[1:]), None)
 
 
-def _kept(found: Found) -> Found:
-    return Found(found.rev, found.deleted, found.ancestors[: limits.LEAF_ANCESTORS_COUNT], None)
+def _hidden(doc: str, revs: Sequence[str], before: Recorded, reason: str) -> FoundDocument:
+    """What is known of a document that cannot be read: its leaves, which nobody but holders of `*` will see."""
+    known = [(Found(one.rev, one.deleted, one.ancestors, None), None, None) for one in _others(before, set(revs))]
+    new = [(Found(rev, False, (), None), NO_ROUTING, reason) for rev in revs if rev not in before.leaves]
+    return FoundDocument(doc, [*known, *new])
 
 
-def _others(before: Recorded, expected: set[str]) -> list[Found]:
+def _others(before: Recorded, expected: Collection[str]) -> list[Found]:
     return [
         Found(leaf.rev, leaf.deleted, leaf.ancestors, None) for leaf in before.leaves.values() if leaf.rev in expected
     ]
+
+
+def _lags(wanted: Collection[str], read: Sequence[Document], before: Recorded) -> bool:
+    """Whether a read misses a revision that must be there: no leaf, and no ancestor of a leaf read or recorded."""
+    there = {rev for leaf in before.leaves.values() for rev in leaf.ancestors}
+    stemmed = 0  # up to this generation ancestors are forgotten upstream
+    for leaf in read:
+        revs = history(leaf["_revisions"]) if "_revisions" in leaf else [leaf["_rev"]]
+        there.update(revs)
+        stemmed = max(stemmed, generation(revs[-1]) - 1)
+    return any(rev not in there and generation(rev) > stemmed for rev in wanted)
 
 
 def _was_purged(now: Sequence[Found], before: Recorded) -> bool:

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 
 from gateway import limits
 from gateway.couch.revision_cache import RevisionCache
-from gateway.couch.upstream import ChangeRow, DatabaseInfo, UpstreamDatabase
-from gateway.errors import GatewayError
+from gateway.couch.upstream import ChangeRow, DatabaseInfo, Identity, UpstreamDatabase
+from gateway.errors import GatewayError, NotFound, UpstreamError, UpstreamUnreachable
 from gateway.routing.ledger import Ledger
-from gateway.routing.resolve import Resolver, RowHint
+from gateway.routing.resolve import RefusedRow, Resolver, RowHint
 from gateway.store.protocol import DatabaseStore
 
 log = logging.getLogger(__name__)
+# Recorded while the index is reconciled with another upstream: after a crash in the middle it is done again.
+_RECONCILING = Identity("", "reconciling")
 
 
 @dataclass(slots=True)
@@ -33,12 +35,18 @@ class RouterStatus:
     problem: str | None = None
     upstream_since: str = "0"
     routed_count: int = 0
+    foreign_refused_count: int = 0
+    refused: Sequence[RefusedRow] = ()  # the last of them
 
 
 def leading_number(seq: str) -> int:
     """The number that CouchDB's opaque sequences begin with; 0 where there is none."""
     digits = seq.partition("-")[0]
     return int(digits) if digits.isdigit() else 0
+
+
+def _is_routed(doc: str) -> bool:
+    return not doc.startswith(("_design/", "_local/"))
 
 
 class Router:
@@ -61,6 +69,7 @@ class Router:
         self._ledger = ledger
         self._cache = cache
         self._task: asyncio.Task[None] | None = None
+        self._identity: Identity | None = None
         self._target = 0
         self._caught_up = asyncio.Event()
         self._purge_check = asyncio.Lock()
@@ -86,7 +95,9 @@ class Router:
             try:
                 await self._follow()
             except GatewayError as error:
-                self.status.state, self.status.problem = "upstream_unreachable", error.reason
+                unreachable = isinstance(error, (UpstreamError, NotFound))
+                self.status.state = "upstream_unreachable" if unreachable else "failing"
+                self.status.problem = error.reason
                 log.warning("database %s: %s; trying again", self.name, error.reason)
             except Exception:
                 # The router must never die: without it nothing is routed, and every write would wait in vain.
@@ -100,13 +111,12 @@ class Router:
     async def _follow(self) -> None:
         since = await self._connect()
         self.status.state, self.status.problem = "online", None
-        rows: list[ChangeRow] = []
-        idle_since = time.monotonic()
+        rows: list[tuple[int, ChangeRow]] = []
+        idle_since = kept_house_at = time.monotonic()
         async with aclosing(self._upstream.changes(since)) as feed:
             async for item in feed:
                 if isinstance(item, ChangeRow):
-                    self._ledger.tick += 1
-                    rows.append(item)
+                    rows.append((self._ledger.moment(), item))
                     if len(rows) < limits.ROUTER_BATCH_ROWS_COUNT:
                         continue
                 if rows:
@@ -115,14 +125,15 @@ class Router:
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > limits.UPSTREAM_HEARTBEAT_SECONDS / 2:
                     # A heartbeat: nothing came for a while.
-                    idle_since = time.monotonic()
                     self._be_caught_up()
+                if time.monotonic() - kept_house_at >= limits.ROUTER_HOUSEKEEPING_SECONDS:
+                    kept_house_at = time.monotonic()
                     await self._housekeeping()
 
     async def _connect(self) -> str:
         """Check that this is the database that is recorded, before any of its rows is applied (W8)."""
         state = await self._store.state()
-        identity = await self._upstream.identity()
+        self._identity = identity = await self._upstream.identity()
         info = await self._upstream.info()
         since = state.upstream_since
         replaced = state.identity is not None and state.identity != identity
@@ -131,15 +142,19 @@ class Router:
             why = "was replaced by another" if replaced else f"went back to {info.update_seq[:20]}"
             log.warning("database %s: the upstream database %s; routing is reconciled with it", self.name, why)
             self.status.state = "upstream_replaced"
+            self._cache.drop_database(self._upstream.name)
+            await self._store.remember(identity=_RECONCILING)
             await self._reconcile()
             since = "0"
-        if state.identity != identity or since != state.upstream_since:
+        if replaced or behind or state.identity is None:
             await self._store.apply([], upstream_since=since, now=time.time())
             await self._store.remember(identity=identity, purge_seq=info.purge_seq)
         elif info.purge_seq != state.purge_seq:
             await self.check_purges(info)
         self.status.upstream_since = since
         self._target = leading_number(info.update_seq)
+        self.status.caught_up = False
+        self._caught_up.clear()
         self._note_progress(since)
         return since
 
@@ -152,14 +167,10 @@ class Router:
         self.status.caught_up = True
         self._caught_up.set()
 
-    async def _apply(self, rows: Sequence[ChangeRow]) -> None:
-        """Apply a batch of rows, at most one for each document: the last."""
-        hints = {
-            row.id: RowHint(row.id, row.revs, self._ledger.tick - len(rows) + at + 1)
-            for at, row in enumerate(rows)
-            if not row.id.startswith(("_design/", "_local/"))
-        }
-        seqs = [row.seq for row in rows if row.seq is not None]
+    async def _apply(self, rows: Sequence[tuple[int, ChangeRow]]) -> None:
+        """Apply a batch of rows with the moments they came at, at most one for each document: the last."""
+        hints = {row.id: RowHint(row.id, row.revs, moment) for moment, row in rows if _is_routed(row.id)}
+        seqs = [row.seq for _, row in rows if row.seq is not None]
         since = seqs[-1] if seqs else None
         await self._apply_hints(list(hints.values()), since)
         if since is not None:
@@ -167,22 +178,27 @@ class Router:
 
     async def _apply_hints(self, hints: Sequence[RowHint], since: str | None, *, authoritative: bool = False) -> None:
         async with self._applying:
-            await self._ledger.settle({hint.id: hint.tick for hint in hints})
-            found, known = await self._resolver.resolve(hints, authoritative=authoritative)
-            answer = await self._store.apply(found, upstream_since=since, now=time.time())
-        for one in found:
+            await self._ledger.settle({hint.id: hint.seen_at for hint in hints})
+            resolved = await self._resolver.resolve(hints, authoritative=authoritative)
+            answer = resolved.known
+            if resolved.found or since is not None:
+                answer |= await self._store.apply(resolved.found, upstream_since=since, now=time.time())
+        for one in resolved.found:
             if one.purged:
                 self._cache.drop(self._upstream.name, one.id)
-        self.status.routed_count += len(found)
-        for hint in hints:
-            leaves = answer.get(hint.id, known.get(hint.id))
-            if leaves is not None:
-                self._ledger.applied(hint.id, hint.tick, leaves)
+        self.status.routed_count += len(resolved.found)
+        self.status.refused = tuple(self._resolver.refused)
+        self.status.foreign_refused_count = self._resolver.refused_count
+        for doc, leaves in answer.items():
+            self._ledger.applied(doc, resolved.seen_at[doc], leaves)
 
     async def _housekeeping(self) -> None:
         self._ledger.expire()
         await self._store.forget_superseded(time.time() - limits.SUPERSEDED_GRACE_SECONDS)
-        await self.check_purges(await self._upstream.info())
+        info = await self._upstream.info()
+        if self._identity is not None and info.instance_start_time != self._identity.instance_start_time:
+            raise UpstreamUnreachable("the upstream database is another one now")
+        await self.check_purges(info)
 
     async def check_purges(self, info: DatabaseInfo) -> None:
         """Purges have no row of their own: when purge_seq moved, read again what was purged (W7)."""
@@ -196,9 +212,10 @@ class Router:
 
     async def route_again(self, ids: Sequence[str], *, authoritative: bool = True) -> None:
         """Read these documents upstream and make what is found the recorded state."""
-        for start in range(0, len(ids), limits.ROUTER_BATCH_ROWS_COUNT):
-            chunk = ids[start : start + limits.ROUTER_BATCH_ROWS_COUNT]
-            hints = [RowHint(doc, None, self._ledger.tick) for doc in chunk]
+        routed = [doc for doc in ids if _is_routed(doc)]
+        for start in range(0, len(routed), limits.ROUTER_BATCH_ROWS_COUNT):
+            chunk = routed[start : start + limits.ROUTER_BATCH_ROWS_COUNT]
+            hints = [RowHint(doc, None, self._ledger.moment()) for doc in chunk]
             await self._apply_hints(hints, None, authoritative=authoritative)
 
     async def _reconcile(self) -> None:

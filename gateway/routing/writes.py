@@ -34,7 +34,7 @@ from gateway.model.routing import Call, Routing, Verdict, Writer, body_digest
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
 from gateway.routing.ledger import Ledger, Pending
-from gateway.routing.plans import CurrentLeaf, NotALeaf, Plan, plan
+from gateway.routing.plans import CurrentLeaf, NotALeaf, Plan, is_new, plan
 from gateway.routing.router import RouterStatus
 from gateway.store.protocol import DatabaseStore
 from gateway.syncfn.runtime import SyncFunction
@@ -77,7 +77,9 @@ class Writes:
         function: SyncFunction,
         ledger: Ledger,
         status: RouterStatus,
+        route_again: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
+        """`route_again` reads documents upstream and routes what is found."""
         self._store = store
         self._upstream = upstream
         self._batcher = batcher
@@ -85,10 +87,12 @@ class Writes:
         self._cache = cache
         self._ledger = ledger
         self._status = status
+        self._route_again = route_again
         self._locks = IdLocks()
         self._recorded = _RecordedLane(store)
         self._verdicts = _FunctionLane(function)
-        self._unrouted: dict[str, float] = {}  # documents with a stored write that was not routed in time
+        self._unrouted: dict[str, float] = {}  # when a stored write of it was not routed in time; the oldest first
+        self._running: set[asyncio.Task[list[Outcome]]] = set()
         self.refused_count = 0
         self.written_count = 0
 
@@ -98,7 +102,22 @@ class Writes:
         Documents that the function refused are tried again as long as a round accepted others: a child may need what
         its parent grants (W10).
         """
-        return await asyncio.shield(asyncio.ensure_future(self._write(drafts, author)))
+        task = asyncio.create_task(self._write(drafts, author))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[list[Outcome]]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller, if still there, has it too
+
+    async def close(self) -> None:
+        """Give up what is under way: what was stored is routed after the next start."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -154,16 +173,25 @@ class Writes:
 
     async def _current(self, ids: Sequence[str]) -> dict[str, list[CurrentLeaf]]:
         """The leaves of each document: what is recorded, or where the router may lag, what is upstream."""
-        now = time.monotonic()
-        self._unrouted = {doc: at for doc, at in self._unrouted.items() if now - at < limits.VERDICT_SECONDS}
-        recorded = dict(zip(ids, await self._recorded.ask_all(ids), strict=True))
+        self._forget_unrouted()
         lagging = self._status.state != "online" or not self._status.caught_up
-        unsure = [doc for doc in ids if doc in self._unrouted or (lagging and recorded[doc] is None)]
+        unsure = [doc for doc in ids if lagging or doc in self._unrouted]
+        sure = ids if not unsure else [doc for doc in ids if doc not in set(unsure)]
+        recorded = zip(sure, await self._recorded.ask_all(sure), strict=True)
         current = {
             doc: [CurrentLeaf(leaf.rev, leaf.deleted) for leaf in found.leaves.values()] if found else []
-            for doc, found in recorded.items()
+            for doc, found in recorded
         }
         return current | (await self._read_leaves(unsure) if unsure else {})
+
+    def _note_unrouted(self, doc: str) -> None:
+        self._unrouted.pop(doc, None)
+        self._unrouted[doc] = time.monotonic()
+
+    def _forget_unrouted(self) -> None:
+        before = time.monotonic() - limits.VERDICT_SECONDS
+        while self._unrouted and self._unrouted[oldest := next(iter(self._unrouted))] < before:
+            del self._unrouted[oldest]
 
     async def _read_leaves(self, ids: Sequence[str]) -> dict[str, list[CurrentLeaf]]:
         read = await self._batcher.leaves_of_many(ids)
@@ -183,8 +211,8 @@ class Writes:
             leaves = current[one.draft.id]
             if any(leaf.rev == one.draft.rev for leaf in leaves):
                 plans[at] = Outcome(one.draft.id, one.draft.rev)
-            elif leaves and (one.base is None or one.base.rev != one.draft.parent):
-                # A child of a leaf is new for certain; anything else in a known tree may be an interior revision.
+            elif not is_new(one.draft.rev, leaves):
+                # It may be an interior revision, or known and not routed yet.
                 ask[one.draft.id] = [one.draft.rev]
         if ask:
             missing = await self._upstream.revs_diff(ask)
@@ -229,11 +257,15 @@ class Writes:
                 accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base)))
         return accepted
 
-    @staticmethod
-    async def _stub_problem(one: Plan, author: Author) -> GatewayError | None:
-        """A stub takes the attachment of the revision it extends: only who may read that one may take it."""
-        if one.base is not None and await author.may_read(one.draft.id, one.base.rev):
-            return None
+    async def _stub_problem(self, one: Plan, author: Author) -> GatewayError | None:
+        """A stub takes the attachment of the nearest ancestor that is stored: who may not read that one gets none."""
+        draft, base = one.draft, one.base
+        if base is not None and await author.may_read(draft.id, base.rev):
+            nearer = draft.ancestors[: draft.ancestors.index(base.rev)] if base.rev in draft.ancestors else ()
+            # Between the two there may be revisions that are not leaves, in a history that is not the true one.
+            missing = (await self._upstream.revs_diff({draft.id: nearer})).get(draft.id, {}) if nearer else {}
+            if set(missing.get("missing", ())) == set(nearer):
+                return None
         return MissingStub("an attachment stub names a revision that is not there")
 
     # Upstream, and back through the router
@@ -268,10 +300,10 @@ class Writes:
             await self._wait_routed(stored, outcomes)
         finally:
             for sending in sendings:
-                outcome = outcomes.get(sending.at, Outcome(sending.plan.draft.id))
-                unknown = isinstance(outcome.error, UpstreamOutcomeUnknown) or not outcome.routed
-                if sending.pending is not None and not unknown:
-                    self._ledger.close(sending.pending)
+                became = outcomes.get(sending.at)  # nothing when this is cancelled in the middle
+                unknown = became is None or isinstance(became.error, UpstreamOutcomeUnknown) or not became.routed
+                if sending.pending is not None:
+                    (self._ledger.abandon if unknown else self._ledger.close)(sending.pending)
 
     async def _bulk(self, sendings: Sequence[_Sending]) -> list[WriteResult | GatewayError]:
         new_edits = sendings[0].plan.draft.new_edits
@@ -289,8 +321,7 @@ class Writes:
             raise RuntimeError("a write was sent without being announced")
         if isinstance(result, GatewayError):
             if isinstance(result, UpstreamOutcomeUnknown):
-                self._ledger.keep(pending)
-                self._unrouted[draft.id] = time.monotonic()
+                self._note_unrouted(draft.id)
             return Outcome(draft.id, error=result)
         if result.rev is None:
             return Outcome(draft.id, error=_refusal(result))
@@ -311,18 +342,34 @@ class Writes:
         self._cache.put(self._upstream.name, doc)
 
     async def _wait_routed(self, stored: Sequence[_Sending], outcomes: dict[int, Outcome]) -> None:
+        waiting = [sending.pending for sending in stored if sending.pending is not None]
+        # The row of such a one came before its answer and without its revision: perhaps no other row will come (W1).
+        doubtful = [pending for pending in waiting if pending.applied and not pending.routed.is_set()]
         try:
             async with asyncio.timeout(limits.WRITE_ROUTED_WAIT_SECONDS):
-                for sending in stored:
-                    if sending.pending is not None:
-                        await sending.pending.routed.wait()
+                await self._look_again(doubtful)
+                try:
+                    async with asyncio.timeout(limits.WRITE_ROUTED_DOUBT_SECONDS):
+                        await _all_routed(waiting)
+                except TimeoutError:
+                    await self._look_again([pending for pending in waiting if not pending.routed.is_set()])
+                    await _all_routed(waiting)
         except TimeoutError:
-            for sending in stored:
-                if sending.pending is not None and not sending.pending.routed.is_set():
-                    doc = sending.plan.draft.id
-                    self._unrouted[doc] = time.monotonic()
-                    outcomes[sending.at] = Outcome(doc, outcomes[sending.at].rev, routed=False)
-            log.warning("%d stored writes were not routed in time", len(stored))
+            late = [sending for sending in stored if sending.pending and not sending.pending.routed.is_set()]
+            for sending in late:
+                doc = sending.plan.draft.id
+                self._note_unrouted(doc)
+                outcomes[sending.at] = Outcome(doc, outcomes[sending.at].rev, routed=False)
+            log.warning("%d stored writes were not routed in time", len(late))
+
+    async def _look_again(self, pendings: Sequence[Pending]) -> None:
+        """Route these documents from what is upstream now, whether a row comes or not."""
+        if not pendings or self._status.state != "online":
+            return  # while the router is not sure of the upstream nothing may be applied (W8)
+        try:
+            await self._route_again([pending.id for pending in pendings])
+        except GatewayError as error:
+            log.info("stored writes could not be read back: %s", error.reason)
 
 
 class _RecordedLane(Lane[str, Recorded | None]):
@@ -360,6 +407,11 @@ async def _ask_all(lane: Lane[_I, _R], items: Sequence[_I]) -> list[_R]:
     for call in calls:
         lane.enqueue(call)
     return list(await asyncio.gather(*waiters))
+
+
+async def _all_routed(pendings: Sequence[Pending]) -> None:
+    for pending in pendings:
+        await pending.routed.wait()
 
 
 def _layers(drafts: Sequence[Draft], chosen: Sequence[int]) -> list[list[int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway import limits
+from gateway.store.rows import TEXT_OF_HEX, text_of_hex
 
 T = TypeVar("T")
 
@@ -24,13 +25,18 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """A connection with our pragmas. A commit is on the disk when it returns (synchronous=FULL): sequences that were
     handed to clients must never be given out twice."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
-    connection.execute("PRAGMA busy_timeout = 10000")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -16000")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    if readonly:
-        connection.execute("PRAGMA query_only = ON")
+    try:
+        connection.execute("PRAGMA busy_timeout = 10000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.create_function(TEXT_OF_HEX, 1, text_of_hex, deterministic=True)
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -44,10 +50,12 @@ def migrations() -> list[tuple[int, str]]:
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema to the newest version, each migration in a transaction of its own.
 
-    Raises StoreError for a store written by a newer gateway.
+    Raises StoreError for a store written by a newer gateway, and for a database of something else.
     """
     known = migrations()
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise StoreError("is a database of another application")
     if version > known[-1][0]:
         raise StoreError(f"was written by a newer version (schema {version}, this gateway knows {known[-1][0]})")
     for number, text in known:
@@ -63,7 +71,11 @@ class Connections:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writing = connect(path)
-            migrate(self._writing)
+            try:
+                migrate(self._writing)
+            except BaseException:
+                self._writing.close()
+                raise
         except (sqlite3.Error, OSError, StoreError) as error:
             raise StoreError(f"metadata store {path}: {error}") from error
         self._path = path

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from gateway import limits
 from gateway.model.apply import Found, Recorded, Update, apply, is_known
 from gateway.model.intervals import ChannelId
 from gateway.model.leaves import LeafRouting
 from gateway.model.routing import Routing
 from gateway.store import rows
 from gateway.store.protocol import Entry, FoundDocument
-from gateway.store.rows import ids_json
+from gateway.store.rows import ids_json, texts
 from gateway.store.transaction import Transaction
 
 ROLE_PREFIX = "role:"
@@ -20,9 +19,10 @@ ROLE_PREFIX = "role:"
 
 def recorded(connection: sqlite3.Connection, database: int, ids: Collection[str]) -> dict[str, tuple[int, Recorded]]:
     """(document id, what is recorded) for those of `ids` that are known."""
+    subquery, bound = texts(ids)
     documents = connection.execute(
-        "SELECT id, doc, purged_seq, seq FROM document WHERE database = ? AND doc IN (SELECT value FROM json_each(?))",
-        (database, ids_json(ids)),
+        f"SELECT id, doc, purged_seq, seq FROM document WHERE database = ? AND doc IN ({subquery})",
+        (database, bound),
     ).fetchall()
     if not documents:
         return {}
@@ -67,6 +67,19 @@ def apply_documents(
     tx: Transaction, connection: sqlite3.Connection, documents: Sequence[FoundDocument], star: ChannelId, now: float
 ) -> dict[str, frozenset[str]]:
     """Apply each document at a sequence of its own; the leaves then recorded, by id."""
+    answer: dict[str, frozenset[str]] = {}
+    part: dict[str, FoundDocument] = {}
+    for document in documents:
+        if document.id in part:  # its second change is read against what the first one made
+            answer |= _apply_distinct(tx, connection, list(part.values()), star, now)
+            part.clear()
+        part[document.id] = document
+    return answer | _apply_distinct(tx, connection, list(part.values()), star, now)
+
+
+def _apply_distinct(
+    tx: Transaction, connection: sqlite3.Connection, documents: Sequence[FoundDocument], star: ChannelId, now: float
+) -> dict[str, frozenset[str]]:
     known = recorded(connection, tx.database, [document.id for document in documents])
     channels = _intern_channels(tx, documents)
     answer: dict[str, frozenset[str]] = {}
@@ -90,8 +103,7 @@ def apply_documents(
         doc_count += is_alive - was_alive
         doc_del_count += is_dead - was_dead
         if document == 0:
-            document = _insert_document(tx, found.id, update)
-            known[found.id] = (document, before)
+            document = _insert_document(tx, found.id, update, purged_seq)
         else:
             writes.documents.append((*_document_values(update, purged_seq), document))
         writes.add(document, update)
@@ -140,7 +152,7 @@ def _interned(
         routing.expiry,
         refused,
     )
-    return Found(leaf.rev, leaf.deleted, leaf.ancestors[: limits.LEAF_ANCESTORS_COUNT], interned)
+    return Found(leaf.rev, leaf.deleted, leaf.ancestors, interned)
 
 
 def _principal(tx: Transaction, name: str) -> int:
@@ -160,11 +172,11 @@ def _document_values(update: Update, purged_seq: int | None) -> tuple[object, ..
     )
 
 
-def _insert_document(tx: Transaction, doc: str, update: Update) -> int:
+def _insert_document(tx: Transaction, doc: str, update: Update, purged_seq: int | None) -> int:
     row = tx.sql(
         "INSERT INTO document (seq, winner, deleted, leaves, purged_seq, database, doc)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (*_document_values(update, None), tx.database, doc),
+        (*_document_values(update, purged_seq), tx.database, doc),
     ).fetchone()
     return int(row[0])
 

@@ -33,15 +33,17 @@ class SqliteIndex:
         found = self._sql(
             "SELECT id FROM principal WHERE database = ? AND kind = 'user' AND name = ?", (self._database, user)
         ).fetchone()
-        if found is None:
-            return None
-        life, channels = self._life(found[0]), self._access(found[0], "channel")
+        return None if found is None else self.access_of(found[0])
+
+    def access_of(self, principal: int) -> Access:
+        """As `access`, for the id of a user or role; `!` is everybody's."""
+        channels = self._access(principal, "channel")
         channels.setdefault(self.public, []).insert(0, (0, OPEN))
         roles = [
             Role(membership, self._life(role), self._access(role, "channel"))
-            for role, membership in self._access(found[0], "role").items()
+            for role, membership in self._access(principal, "role").items()
         ]
-        return Access(life, channels, roles)
+        return Access(self._life(principal), channels, roles)
 
     def _life(self, principal: int) -> list[tuple[int, int]]:
         found = self._sql("SELECT from_seq, until_seq FROM life WHERE principal = ? ORDER BY from_seq", (principal,))
@@ -57,9 +59,9 @@ class SqliteIndex:
         )
 
     def channel_ids(self, names: Iterable[str]) -> dict[str, ChannelId]:
+        subquery, bound = rows.texts(names)
         found = self._sql(
-            "SELECT name, id FROM channel WHERE database = ? AND name IN (SELECT value FROM json_each(?))",
-            (self._database, rows.ids_json(list(names))),
+            f"SELECT name, id FROM channel WHERE database = ? AND name IN ({subquery})", (self._database, bound)
         )
         return dict(found.fetchall())
 
@@ -77,10 +79,10 @@ class SqliteIndex:
         return {row[0]: rows.document(row) for row in found}
 
     def find(self, doc_ids: Collection[str]) -> dict[str, DocumentRow]:
+        subquery, bound = rows.texts(doc_ids)
         found = self._sql(
-            f"SELECT {rows.DOCUMENT_COLUMNS} FROM document d"
-            " WHERE d.database = ? AND d.doc IN (SELECT value FROM json_each(?))",
-            (self._database, rows.ids_json(doc_ids)),
+            f"SELECT {rows.DOCUMENT_COLUMNS} FROM document d WHERE d.database = ? AND d.doc IN ({subquery})",
+            (self._database, bound),
         )
         return {row[1]: rows.document(row) for row in found}
 

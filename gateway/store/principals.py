@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import Conflict, NotFound
-from gateway.model.intervals import OPEN, Access, intervals, open_channels
+from gateway.model.intervals import intervals, open_channels
 from gateway.store.index import SqliteIndex
 from gateway.store.protocol import Principal, PrincipalChange, PrincipalKind
 from gateway.store.transaction import Transaction
@@ -72,8 +72,7 @@ def get(connection: sqlite3.Connection, index: SqliteIndex, database: int, kind:
     row = _row(connection, database, kind, name)
     if row is None or row[1] is None:
         return None
-    access = index.access(name) if kind == "user" else _role_access(connection, row[0])
-    held = open_channels(intervals(access or Access((), {}), None, index.star))
+    held = open_channels(intervals(index.access_of(row[0]), None, index.star))
     names = index.channel_names(held)
     return Principal(
         "user" if kind == "user" else "role",
@@ -85,14 +84,6 @@ def get(connection: sqlite3.Connection, index: SqliteIndex, database: int, kind:
         {names[channel]: since for channel, since in held.items()},
         frozenset(_held_roles(connection, row[0])),
     )
-
-
-def _role_access(connection: sqlite3.Connection, role: int) -> Access:
-    found = connection.execute(
-        "SELECT target, from_seq FROM access WHERE principal = ? AND kind = 'channel' AND until_seq IS NULL", (role,)
-    )
-    channels = {target: [(start, OPEN)] for target, start in found}
-    return Access([(0, OPEN)], channels)
 
 
 def _names(connection: sqlite3.Connection, principal: int, kind: str) -> list[str]:

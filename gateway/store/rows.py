@@ -14,12 +14,29 @@ from gateway.store.protocol import DatabaseState, DocumentRow
 
 DOCUMENT_COLUMNS = "d.id, d.doc, d.seq, d.winner, d.deleted, d.leaves, d.purged_seq IS NOT NULL"
 LEAF_COLUMNS = "rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at"
+TEXT_OF_HEX = "text_of_hex"
 _EMPTY: frozenset[Any] = frozenset()
 
 
-def ids_json(ids: Collection[Any]) -> str:
+def ids_json(ids: Collection[int]) -> str:
     """For `IN (SELECT value FROM json_each(?))`: one bound value however many there are."""
     return json.dumps(list(ids))
+
+
+def texts(values: Iterable[str]) -> tuple[str, str]:
+    """A subquery of texts and the value bound to it, as `ids_json` for numbers.
+
+    SQLite's JSON functions end a text at U+0000, which ids and names may hold: then every text goes as hexadecimal.
+    """
+    found = list(values)
+    if any("\0" in value for value in found):
+        return f"SELECT {TEXT_OF_HEX}(value) FROM json_each(?)", json.dumps([value.encode().hex() for value in found])
+    return "SELECT value FROM json_each(?)", json.dumps(found)
+
+
+def text_of_hex(value: str) -> str:
+    """A function for SQLite, registered by every connection under the name TEXT_OF_HEX."""
+    return bytes.fromhex(value).decode()
 
 
 def state(connection: sqlite3.Connection, database: int) -> DatabaseState:

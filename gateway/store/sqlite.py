@@ -155,9 +155,10 @@ class SqliteDatabase:
         return [row[0] for row in found]
 
     async def forget_superseded(self, before: float) -> int:
-        return await self._connections.write(
-            lambda sql: sql.execute("DELETE FROM leaf WHERE superseded_at < ?", (before,)).rowcount
+        statement = (
+            "DELETE FROM leaf WHERE superseded_at < ? AND (SELECT database FROM document WHERE id = leaf.document) = ?"
         )
+        return await self._connections.write(lambda sql: sql.execute(statement, (before, self._number)).rowcount)
 
     async def put_principal(
         self, kind: PrincipalKind, name: str, change: PrincipalChange, *, must_be_new: bool = False

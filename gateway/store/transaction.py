@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from gateway.store.protocol import Entry, PrincipalKind, Publication
-from gateway.store.rows import ids_json
+from gateway.store.rows import ids_json, texts
 
 
 class Transaction:
@@ -39,12 +39,15 @@ class Transaction:
         """Ids of channels by name, interned if new."""
         wanted = set(names)
         if missing := wanted - self._channels.keys():
-            values = (self.database, ids_json(sorted(missing)))
-            self.sql("INSERT OR IGNORE INTO channel (database, name) SELECT ?, value FROM json_each(?)", values)
+            self.many(
+                "INSERT OR IGNORE INTO channel (database, name) VALUES (?, ?)",
+                [(self.database, name) for name in sorted(missing)],
+            )
+            subquery, bound = texts(missing)
             self._channels.update(
                 self.sql(
-                    "SELECT name, id FROM channel WHERE database = ? AND name IN (SELECT value FROM json_each(?))",
-                    values,
+                    f"SELECT name, id FROM channel WHERE database = ? AND name IN ({subquery})",
+                    (self.database, bound),
                 ).fetchall()
             )
         return {name: self._channels[name] for name in wanted}
@@ -138,7 +141,8 @@ class Transaction:
         return Publication(self._name, self._first_seq, self.last_seq, tuple(self.entries), self._touched_users())
 
     def _touched_users(self) -> frozenset[str]:
-        """Users whose access changed, with the members, past ones too, of roles whose access changed."""
+        """Users whose access changed, with the members of roles whose access changed. (Whose membership ended in this
+        very transaction is touched for that; to earlier members the role means nothing any more.)"""
         if not self._touched:
             return frozenset(self._named)
         ids = ids_json(sorted(self._touched))

@@ -11,6 +11,7 @@ in the order of the questions. Questions are in ASCII, answers in UTF-8. The end
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -139,7 +140,8 @@ class Worker:
         with self._lock:
             if self._busy and number == self._number:
                 self._answers.append(TIME)
-                self._send_locked()
+                with contextlib.suppress(BrokenPipeError):  # the gateway is gone
+                    self._send_locked()
                 os._exit(STUCK)
 
 

@@ -30,8 +30,8 @@ class Bench:
     def __init__(self, gateway: GatewayProcess, session: aiohttp.ClientSession) -> None:
         self._gateway = gateway
         self._session = session
-        self._reader = aiohttp.BasicAuth("reader", "reader")
-        self._owner = aiohttp.BasicAuth("owner", "owner")
+        self._reader = {"Authorization": aiohttp.encode_basic_auth("reader", "reader")}
+        self._owner = {**JSON, "Authorization": aiohttp.encode_basic_auth("owner", "owner")}
 
     async def fill(self, count: int) -> float:
         """Write `count` documents in bulk; documents per second. The reader has 100 of them, spread over all."""
@@ -52,8 +52,8 @@ class Bench:
         figures = await measure(lambda at: chunk(at * CHUNK), count=(count + CHUNK - 1) // CHUNK, connections=2)
         return count / figures.total_s
 
-    async def _get(self, path: str, auth: aiohttp.BasicAuth, expected: int = 200) -> Any:
-        async with self._session.get(f"{self._gateway.public}/bench{path}", auth=auth) as response:
+    async def _get(self, path: str, headers: dict[str, str], expected: int = 200) -> Any:
+        async with self._session.get(f"{self._gateway.public}/bench{path}", headers=headers) as response:
             answer = await response.json()
             if response.status != expected:
                 raise RuntimeError(f"GET {path}: {response.status} {answer}")
@@ -84,7 +84,7 @@ class Bench:
         async def request(number: int) -> None:
             url = f"{self._gateway.public}/bench/{run}-{number}"
             body = json.dumps({"channels": ["mine-0"], "text": "x" * 200})
-            async with self._session.put(url, data=body, headers=JSON, auth=self._owner) as response:
+            async with self._session.put(url, data=body, headers=self._owner) as response:
                 if response.status != 201:
                     raise RuntimeError(f"PUT: {response.status} {await response.text()}")
 

@@ -100,7 +100,7 @@ class Oracle:
         self.lives[principal][-1][1] = self.seq
 
     def exists(self, principal: str) -> bool:
-        lives = self.lives.get(principal)
+        lives = self.lives.get(principal, [])
         return bool(lives) and lives[-1][1] == INFINITY
 
     # Documents.
@@ -186,21 +186,23 @@ class Oracle:
     def contents(self, user: str) -> dict[str, str]:
         """doc -> winner of everything alive that the user can read."""
         found = {}
+        held = self.intervals(user)
         for doc, document in self.documents.items():
             winner = document.winner()
-            if winner is not None and not winner.deleted and self.readable(user, winner):
+            if winner is not None and not winner.deleted and self._readable_through(held, winner):
                 found[doc] = winner.rev
         return found
 
     def page(
         self, user: str, since: Place, limit: int, *, revocations: bool, channels: set[str] | None = None
     ) -> tuple[list[OracleRow], Place]:
+        everything = self.intervals(user)
         held = self.intervals(user, channels)
         opened = {name: spans[-1][0] for name, spans in held.items() if spans[-1][1] == INFINITY}
         candidates: list[tuple[Place, str, OracleRow]] = []
         for doc, document in self.documents.items():
             live = {name: e for name, e in document.entries.items() if not e.removed and not e.deleted}
-            revs = self._readable_revs(self.intervals(user), document)
+            revs = self._readable_revs(everything, document)
             hidden = len(revs) < len(document.leaves)
             for name, entry in live.items():
                 if name in opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,28 @@ async def test_the_process_leaves_ctrl_c_to_the_gateway(make: Make) -> None:
 async def test_a_relative_expiry_counts_from_the_time_that_is_given(make: Make) -> None:
     (verdict,) = await make("function () { expiry(60) }").run([call()], now=1000.0)
     assert verdict.routing.expiry == 1060.0
+
+
+async def test_the_process_does_not_outlive_a_gateway_that_is_killed() -> None:
+    script = (
+        "import asyncio\n"
+        "from gateway.model.routing import ADMIN, Call\n"
+        "from gateway.syncfn.runtime import SyncFunction\n"
+        "async def main():\n"
+        "    function = SyncFunction('function (doc) { if (doc.bad) for (;;) new Array(1e6).fill(1) }')\n"
+        "    await function.run([Call({'_id': 'd'}, None, ADMIN)])\n"
+        "    print(function._process._transport.get_pid(), flush=True)\n"
+        "    await function.run([Call({'_id': 'd', 'bad': 1}, None, ADMIN)] * 5)\n"
+        "asyncio.run(main())\n"
+    )
+    # The end of standard error is the end of the last process that has it.
+    gateway = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert gateway.stdout is not None
+    assert gateway.stderr is not None
+    assert int(await gateway.stdout.readline()) > 0
+    gateway.kill()
+    async with asyncio.timeout(20):
+        assert await gateway.stderr.read() == b""
+    await gateway.wait()

@@ -38,7 +38,6 @@ RUNAWAYS = {
     "a proxy that is thrown": "throw new Proxy({}, { get() { for (;;); } })",
     "toString of what is thrown": "throw Object.assign(new Error(), { toString() { for (;;); } })",
     "toJSON of what is logged": "log({ toJSON() { for (;;); } })",
-    "toJSON that always has another": "log({ toJSON() { return { toJSON: this.toJSON, a: [this, this] } } })",
     "join of an array that claims to be long": "const a = []; a.length = 4294967295; a.join('')",
     "built-ins in a loop": "let s = 'ab'.repeat(1e6); for (;;) s = s.replaceAll('a', 'a')",
     "fill in a loop": "for (;;) new Array(1e6).fill(1)",
@@ -116,3 +115,10 @@ async def test_promises_are_refused_since_they_would_never_run(make: Make) -> No
     for verdict in await function.run([call(writer=ANN), call(writer=ANN)]):
         assert isinstance(verdict.error, SyncFunctionFailed)
         assert verdict.logs == ("error: promises and async functions do not work in a sync function",)
+
+
+async def test_what_recurses_only_in_the_log_is_not_printed_and_costs_nothing_else(make: Make) -> None:
+    function = make("function () { log({ toJSON() { return { a: { toJSON: this.toJSON } } } }); channel('a') }")
+    (verdict,) = await function.run([call()])
+    assert verdict.logs == ("[cannot be printed]",)
+    assert verdict.routing.channels == {"a"}

@@ -1,0 +1,145 @@
+"""Listeners on real ports over a database in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import cast
+
+import httpx
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from gateway.auth.admins import Admins
+from gateway.auth.credentials import Credentials
+from gateway.auth.passwords import Passwords
+from gateway.database import Database
+from gateway.http.call import Gate
+from gateway.http.listener import Listener
+from gateway.http.routes import ROUTES
+from gateway.http.traffic import Traffic
+from tests.http.fake import FakeDatabase
+
+ANN = ("ann", "secret")
+BOB = ("bob", "secret")
+OPS = ("ops", "opensesame")
+
+
+class FakeDatabases:
+    """The registry; `refused` are the logins that had to look as slow as a wrong one."""
+
+    def __init__(self, *databases: FakeDatabase) -> None:
+        self.by_name = {database.name: database for database in databases}
+        self.refused: list[tuple[str, str]] = []
+
+    def get(self, name: str) -> Database | None:
+        return cast("Database | None", self.by_name.get(name))
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.by_name)
+
+    async def refuse_login(self, name: str, password: str) -> None:
+        self.refused.append((name, password))
+
+
+class Ports:
+    """Running listeners: `public`, `admin`, `metrics` are clients of theirs, `ports` their numbers."""
+
+    def __init__(self, databases: FakeDatabases, traffic: Traffic) -> None:
+        self.databases = databases
+        self.db = databases.by_name["notes"]
+        self.traffic = traffic
+        self.ports: dict[str, int] = {}
+        self.clients: dict[str, httpx.AsyncClient] = {}
+
+    @property
+    def public(self) -> httpx.AsyncClient:
+        """As nobody; give `auth=ANN`."""
+        return self.clients["public"]
+
+    @property
+    def ann(self) -> httpx.AsyncClient:
+        return self.clients["ann"]
+
+    @property
+    def admin(self) -> httpx.AsyncClient:
+        return self.clients["admin"]
+
+    @property
+    def metrics(self) -> httpx.AsyncClient:
+        return self.clients["metrics"]
+
+    async def raw(self, request: bytes, *, listener: str = "public") -> bytes:
+        """Send bytes, and read all that comes until the connection ends."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[listener])
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await reader.read()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    *, admins: Mapping[str, str] | None = None, allow_admins: bool = False, feeds_count: int = 100
+) -> AsyncIterator[Ports]:
+    """Start the listeners; `admins` are names and passwords."""
+    passwords = Passwords(memory_kibibytes=8, passes=1)
+    credentials = Credentials(passwords)
+    given = {name: SecretStr(password) for name, password in (admins or {}).items()}
+    databases = FakeDatabases(FakeDatabase())
+    traffic = Traffic(feeds_count=feeds_count)
+    running = Ports(databases, traffic)
+    runners: list[web.ServerRunner] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for name in ("public", "admin", "metrics"):
+            gate = Gate(
+                name,
+                databases,
+                traffic,
+                admins=Admins(given, credentials),
+                admin_names=frozenset(given),
+                allow_admins=allow_admins,
+            )
+            runner = Listener(gate, ROUTES).runner()
+            await runner.setup()
+            runners.append(runner)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            running.ports[name] = runner.addresses[0][1]
+            running.clients[name] = await stack.enter_async_context(_client(running.ports[name]))
+        running.clients["ann"] = await stack.enter_async_context(_client(running.ports["public"], ANN))
+        try:
+            yield running
+        finally:
+            await traffic.drain(5)
+            for client in running.clients.values():
+                await client.aclose()
+            for runner in runners:
+                await runner.cleanup()
+            await credentials.close()
+            await passwords.close()
+
+
+def _client(port: int, auth: tuple[str, str] | None = None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=30, headers={"Accept": "application/json"}
+    )
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Ports]:
+    """Without admins: the admin port trusts this machine."""
+    async with listening() as running:
+        yield running
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[Ports]:
+    """With the admin `ops`, who is let in at the public port too."""
+    async with listening(admins=dict([OPS]), allow_admins=True) as running:
+        yield running

@@ -1,0 +1,160 @@
+"""Several documents at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway import limits
+from gateway.queries import BulkGetItem
+from tests.http.conftest import BOB, Ports
+
+
+async def test_each_document_of_bulk_docs_has_its_own_result(gateway: Ports) -> None:
+    await gateway.ann.put("/notes/taken", json={})
+    docs: list[Any] = [{"_id": "a"}, {"_id": "taken"}, {"_id": "b", "refuse": "forbidden"}, 5, {"_id": "_x"}, {"n": 1}]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs})
+    assert answer.status_code == 201
+    stored, conflict, refused, no_object, bad_id, made = answer.json()
+    assert stored == {"ok": True, "id": "a", "rev": stored["rev"]}
+    assert conflict == {
+        "id": "taken",
+        "error": "conflict",
+        "reason": "Document update conflict.",
+        "code": "CG4003",
+    }
+    assert (refused["id"], refused["error"], refused["reason"]) == ("b", "forbidden", "sg wrong user")
+    assert no_object["error"] == "doc_validation"
+    assert bad_id["error"] == "illegal_docid"
+    assert (made["ok"], len(made["id"])) == (True, 32)
+    assert (gateway.traffic.documents_written, gateway.traffic.documents_refused) == (3, 4)
+
+
+async def test_replicated_documents_answer_failures_only_and_name_their_revision(gateway: Ports) -> None:
+    docs = [
+        {"_id": "a", "_rev": "1-a"},
+        {"_id": "b", "_rev": "1-b", "refuse": "forbidden"},
+        {"_id": "_x", "_revisions": {"start": 2, "ids": ["d", "c"]}},
+    ]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "new_edits": False})
+    assert answer.status_code == 201
+    assert [(one["id"], one.get("rev"), one["error"]) for one in answer.json()] == [
+        ("b", "1-b", "forbidden"),
+        ("_x", "2-d", "illegal_docid"),
+    ]
+    assert "a" in gateway.db.docs
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "`docs`"),
+        ({"docs": None}, "`docs`"),
+        ({"docs": {}}, "array"),
+        ({"docs": "x"}, "array"),
+        ({"docs": [], "new_edits": "false"}, "`new_edits`"),
+        ({"docs": [], "new_edits": 0}, "`new_edits`"),
+        ([], "object"),
+        ("x", "object"),
+    ],
+)
+async def test_a_malformed_bulk_docs_is_refused_as_a_whole(gateway: Ports, body: object, said: str) -> None:
+    answer = await gateway.ann.post("/notes/_bulk_docs", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
+    assert said in answer.json()["reason"]
+
+
+async def test_too_many_documents_are_413_with_the_limit(gateway: Ports) -> None:
+    docs = [{}] * (limits.BULK_DOCUMENTS_COUNT + 1)
+    for path in ("/notes/_bulk_docs", "/notes/_bulk_get"):
+        answer = await gateway.ann.post(path, json={"docs": docs})
+        assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
+        assert "BULK_DOCUMENTS_COUNT" in answer.json()["reason"]
+        assert str(limits.BULK_DOCUMENTS_COUNT) in answer.json()["reason"]
+
+
+async def test_bulk_get_answers_json_unless_only_multipart_is_accepted(gateway: Ports) -> None:
+    rev = (await gateway.ann.put("/notes/a", json={"owners": ["ann"]})).json()["rev"]
+    ask = {"docs": [{"id": "a"}, {"id": "a", "rev": rev}, {"id": "b"}]}
+    for accept in ("application/json", "*/*", "application/json, multipart/mixed"):
+        answer = await gateway.ann.post("/notes/_bulk_get?revs=true", json=ask, headers={"Accept": accept})
+        assert [one["id"] for one in answer.json()["results"]] == ["a", "a", "b"]
+    assert answer.json()["results"][0]["docs"] == [{"ok": {"_id": "a", "_rev": rev, "owners": ["ann"]}}]
+    assert answer.json()["results"][2]["docs"][0]["error"]["error"] == "not_found"
+    assert gateway.db.last("bulk_get")[2] == {"revs": True, "attachments": False, "latest": False}
+    for accept in ("multipart/mixed", "multipart/related", "application/json;q=0, multipart/mixed"):
+        answer = await gateway.public.post("/notes/_bulk_get", json=ask, headers={"Accept": accept}, auth=BOB)
+        kind, _, boundary = answer.headers["content-type"].partition("; boundary=")
+        assert kind == "multipart/mixed"
+        parts = answer.text.split(f"--{boundary.strip(chr(34))}")
+        assert (parts[0], parts[-1]) == ("", "--\r\n")
+        assert all(part.startswith('\r\nContent-Type: application/json; error="true"\r\n\r\n') for part in parts[1:-1])
+        assert [part.count('"forbidden"') > 0 for part in parts[1:-1]] == [True, True, False]
+
+
+async def test_a_long_answer_of_bulk_get_is_the_same_json(gateway: Ports) -> None:
+    await gateway.ann.put("/notes/a", json={"text": "x"})
+    short = (await gateway.ann.post("/notes/_bulk_get", json={"docs": [{"id": "a"}]})).json()["results"]
+    for count in (100, 101, 250):
+        answer = await gateway.ann.post("/notes/_bulk_get", json={"docs": [{"id": "a"}] * count})
+        assert answer.json() == {"results": short * count}
+
+
+async def test_malformed_members_of_bulk_get_become_errors_of_their_own(gateway: Ports) -> None:
+    docs = [5, {}, {"id": 5}, {"id": "_x"}, {"id": "a", "rev": "x"}, {"id": "a", "rev": 5}]
+    answer = await gateway.ann.post("/notes/_bulk_get", json={"docs": docs})
+    assert answer.status_code == 200
+    errors = [one["docs"][0]["error"]["error"] for one in answer.json()["results"]]
+    assert errors == ["bad_request", "illegal_docid", "illegal_docid", "illegal_docid", "bad_request", "bad_request"]
+    items = gateway.db.last("bulk_get")[1]
+    assert all(isinstance(item, BulkGetItem) and item.error is not None for item in items)
+
+
+@pytest.mark.parametrize("name", ["open_revs", "new_edits", "w", "rev", "atts_since"])
+async def test_what_couchdb_refuses_of_bulk_get_is_refused(gateway: Ports, name: str) -> None:
+    answer = await gateway.ann.post("/notes/_bulk_get", params={name: "1"}, json={"docs": []})
+    assert answer.status_code == 400
+    assert name in answer.json()["reason"]
+
+
+async def test_revs_diff_and_missing_revs_have_couchdbs_forms(gateway: Ports) -> None:
+    rev = (await gateway.ann.put("/notes/a", json={})).json()["rev"]
+    ask = {"a": [rev, "2-b"], "b": ["1-c"]}
+    assert (await gateway.ann.post("/notes/_revs_diff", json=ask)).json() == {
+        "a": {"missing": ["2-b"]},
+        "b": {"missing": ["1-c"]},
+    }
+    missing = await gateway.ann.post("/notes/_missing_revs", json=ask)
+    assert missing.json() == {"missing_revs": {"a": ["2-b"], "b": ["1-c"]}}
+
+
+@pytest.mark.parametrize("body", [[], 1, {"a": "1-a"}, {"a": {}}, {"a": ["x"]}, {"a": [1]}, {"a": None}])
+async def test_a_malformed_revs_diff_is_refused(gateway: Ports, body: object) -> None:
+    for path in ("/notes/_revs_diff", "/notes/_missing_revs"):
+        assert (await gateway.ann.post(path, json=body)).status_code == 400
+
+
+async def test_purge_is_for_administrators_and_bounded(gateway: Ports) -> None:
+    assert (await gateway.ann.post("/notes/_purge", json={"a": ["1-a"]})).status_code == 403
+    answer = await gateway.admin.post("/notes/_purge", json={"a": ["1-a"]})
+    assert (answer.status_code, answer.json()) == (201, {"purge_seq": None, "purged": {"a": ["1-a"]}})
+    too_many: list[dict[str, list[str]]] = [{f"d{n}": [] for n in range(101)}, {"a": ["1-a"] * 1_001}]
+    for body in too_many:
+        assert (await gateway.admin.post("/notes/_purge", json=body)).status_code == 400
+    for wrong in ({"a": "1-a"}, {"a": ["*"]}, []):
+        assert (await gateway.admin.post("/notes/_purge", json=wrong)).status_code == 400
+
+
+async def test_ensure_full_commit_names_the_time_that_replicators_compare(gateway: Ports) -> None:
+    answer = await gateway.ann.post("/notes/_ensure_full_commit", json={})
+    assert (answer.status_code, answer.json()) == (201, {"ok": True, "instance_start_time": "1700000000"})
+    info = await gateway.ann.get("/notes")
+    assert info.json()["instance_start_time"] == answer.json()["instance_start_time"]
+
+
+async def test_a_replicator_that_would_create_the_database_hears_that_it_exists(gateway: Ports) -> None:
+    assert (await gateway.ann.put("/notes")).status_code == 412
+    assert (await gateway.ann.delete("/notes")).status_code == 403
+    assert (await gateway.ann.delete("/notes", params={"rev": "1-a"})).status_code == 400
+    assert (await gateway.admin.delete("/notes")).status_code == 501

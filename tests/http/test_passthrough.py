@@ -1,0 +1,145 @@
+"""What administrators reach of the upstream, and attachments, which are streamed from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from gateway.callers import Caller
+from gateway.couch.upstream import UpstreamResponse
+from tests.http.conftest import Ports
+from tests.http.fake import Streamed, upstream_answer
+
+
+async def test_a_view_is_asked_with_the_same_path_query_and_body(gateway: Ports) -> None:
+    gateway.db.upstream = upstream_answer(
+        200, {"rows": []}, {"etag": '"x"', "set-cookie": "a=b", "server": "CouchDB", "www-authenticate": "Basic"}
+    )
+    answer = await gateway.admin.post(
+        "/notes/_design/a%2Fb/_view/by%20name?key=%22a+b%22&stale=ok",
+        json={"keys": ["ä"]},
+        headers={"Cookie": "secret", "Authorization": "Basic eDp5", "X-Couch-Full-Commit": "true"},
+    )
+    assert answer.json() == {"rows": []}
+    method, path, query, headers, body = gateway.db.last("upstream_request")
+    assert (method, path, query) == ("POST", "/_design/a%2Fb/_view/by%20name", "key=%22a+b%22&stale=ok")
+    assert body == '{"keys":["ä"]}'.encode()
+    assert headers == {"accept": "application/json", "content-type": "application/json", "x-couch-full-commit": "true",
+                       "accept-encoding": headers["accept-encoding"]}  # fmt: skip
+    assert answer.headers["etag"] == '"x"'
+    assert answer.headers["server"].startswith("CouchGateway")
+    assert not {"set-cookie", "www-authenticate"} & set(answer.headers)
+
+
+@pytest.mark.parametrize("path", ["_design%2Fx", "_design/x/", "_design/x"])
+async def test_both_spellings_of_a_design_document_are_one(gateway: Ports, path: str) -> None:
+    await gateway.admin.get(f"/notes/{path}")
+    assert gateway.db.last("upstream_request")[1] == "/_design/x"
+
+
+@pytest.mark.parametrize("path", ["/notes/_design/..%2F..", "/notes/_design/%2E%2E/_all_dbs", "/notes/_shards/%2e"])
+async def test_nothing_leads_out_of_the_database(gateway: Ports, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+    await gateway.raw(request, listener="admin")
+    for what, value in gateway.db.asked:
+        assert what == "upstream_request"
+        assert "/../" not in value[1] + "/"
+        assert "/./" not in value[1] + "/"
+
+
+async def test_the_filter_of_channel_filtered_pulls_can_be_read_by_everybody_and_never_changes(gateway: Ports) -> None:
+    first = await gateway.ann.get("/notes/_design/sync_gateway")
+    assert first.json()["filters"].keys() == {"bychannel"}
+    assert (await gateway.ann.get("/notes/_design%2Fsync_gateway")).content == first.content
+    assert not gateway.db.asked
+
+
+async def test_mango_is_not_there_for_users_and_passed_on_for_administrators(gateway: Ports) -> None:
+    answer = await gateway.ann.post("/notes/_find", json={"selector": {}})
+    assert (answer.status_code, answer.json()["error"]) == (501, "not_implemented")
+    await gateway.admin.post("/notes/_find", json={"selector": {}})
+    assert gateway.db.last("upstream_request")[:2] == ("POST", "/_find")
+
+
+async def test_an_upstream_that_refuses_the_gateway_is_no_wrong_login(gateway: Ports) -> None:
+    gateway.db.upstream = upstream_answer(401, {"error": "unauthorized"})
+    answer = await gateway.admin.get("/notes/_security")
+    assert (answer.status_code, answer.json()["code"]) == (502, "CG6002")
+    content = gateway.db.upstream.content
+    assert isinstance(content, Streamed)
+    assert content.closed
+
+
+async def test_head_releases_the_upstreams_answer(gateway: Ports) -> None:
+    gateway.db.upstream = upstream_answer(200, {"a": 1})
+    answer = await gateway.admin.head("/notes/_design/x")
+    assert (answer.content, answer.headers["content-length"]) == (b"", "7")
+    content = gateway.db.upstream.content
+    assert isinstance(content, Streamed)
+    assert content.closed
+
+
+def attachment(headers: Mapping[str, str], *chunks: bytes | Exception, status: int = 200) -> UpstreamResponse:
+    return UpstreamResponse(status, headers, Streamed(chunks))
+
+
+async def test_an_attachment_is_streamed_with_its_own_headers_and_can_run_no_script(gateway: Ports) -> None:
+    gateway.db.upstream = attachment(
+        {"content-type": "text/html", "content-length": "6", "etag": '"d"', "accept-ranges": "bytes"}, b"abc", b"def"
+    )
+    answer = await gateway.ann.get("/notes/a/b/c.html?rev=1-a", headers={"Range": "bytes=0-5"})
+    assert (answer.status_code, answer.content) == (200, b"abcdef")
+    assert answer.headers["content-type"] == "text/html"
+    assert answer.headers["content-security-policy"] == "sandbox"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    caller, doc_id, name, rev, method, headers = gateway.db.last("attachment")
+    assert (caller, doc_id, name, rev, method) == (Caller("ann"), "a", "b/c.html", "1-a", "GET")
+    assert headers["range"] == "bytes=0-5"
+    assert "authorization" not in headers
+
+
+async def test_ranges_and_unchanged_attachments_keep_their_status(gateway: Ports) -> None:
+    gateway.db.upstream = attachment({"content-range": "bytes 0-0/9", "content-length": "1"}, b"a", status=206)
+    answer = await gateway.ann.get("/notes/a/b")
+    assert (answer.status_code, answer.headers["content-range"]) == (206, "bytes 0-0/9")
+    gateway.db.upstream = attachment({"etag": '"d"', "content-length": "9"}, status=304)
+    assert (await gateway.ann.get("/notes/a/b")).status_code == 304
+    assert (await gateway.ann.get("/notes/a/b")).content == b""
+
+
+async def test_an_attachment_that_breaks_off_upstream_breaks_off_here(gateway: Ports) -> None:
+    login = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
+    gateway.db.upstream = attachment({"content-type": "text/plain"}, b"half", OSError("upstream died"))
+    answer = await gateway.raw(b"GET /notes/a/b HTTP/1.1\r\n%b\r\n" % login)
+    assert answer.endswith(b"\r\n4\r\nhalf\r\n")  # the chunk, and no end
+
+
+async def test_attachments_are_written_with_their_type_and_revision(gateway: Ports) -> None:
+    put = await gateway.ann.put("/notes/a/b%2Fc?rev=1-a", content=b"\0\xff", headers={"Content-Type": "image/png"})
+    assert (put.status_code, put.json()) == (201, {"ok": True, "id": "a", "rev": "1-aa"})
+    assert put.headers["location"] == "/notes/a/b%2Fc"
+    assert gateway.db.last("put_attachment") == (Caller("ann"), "a", "b/c", "1-a", "image/png", b"\0\xff")
+    await gateway.ann.put("/notes/a/b", content=b"")
+    assert gateway.db.last("put_attachment")[3:5] == (None, "application/octet-stream")
+    gone = await gateway.ann.delete("/notes/a/b", headers={"If-Match": '"1-aa"'})
+    assert (gone.status_code, gone.json()["rev"]) == (200, "2-bb")
+    assert gateway.db.last("delete_attachment") == (Caller("ann"), "a", "b", "1-aa")
+    refused = await gateway.ann.put("/notes/a/_b", content=b"")
+    assert refused.status_code == 400
+
+
+async def test_a_client_that_takes_nothing_of_an_answer_is_let_go(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.limits.CLIENT_WRITE_SECONDS", 0.05)
+    gateway.db.upstream = attachment({"content-type": "text/plain"}, *[b"x" * 1_000_000] * 200)
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["public"], limit=1)
+    writer.write(b"GET /notes/a/b HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n\r\n")
+    content = gateway.db.upstream.content
+    assert isinstance(content, Streamed)
+    async with asyncio.timeout(20):
+        while not content.closed:
+            await asyncio.sleep(0.01)
+    writer.close()

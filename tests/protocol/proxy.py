@@ -1,0 +1,122 @@
+"""An HTTP proxy between a client and its server, for tests: it notes requests, holds answers, outlives its server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+_HOP: Final = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
+_PIECE_BYTES: Final = 65_536
+PATIENCE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    path: str
+    query: dict[str, str]
+
+
+@dataclass(slots=True)
+class Proxy:
+    """`url` stays the same when `target` becomes another server, or when there is none for a while."""
+
+    target: str
+    url: str = ""
+    seen: list[Request] = field(default_factory=list)
+    _held_path: str | None = None
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _session: aiohttp.ClientSession | None = None
+
+    def hold(self, suffix: str) -> None:
+        """From now on nothing more of answers to paths that end so reaches the client."""
+        self._held_path = suffix
+        self._released.clear()
+
+    def release(self) -> None:
+        self._held_path = None
+        self._released.set()
+
+    async def request(self, method: str, suffix: str, **query: str) -> Request:
+        """Wait for a request to a path that ends so, with these parameters among its own; the first since ever."""
+
+        def found() -> Request | None:
+            for request in self.seen:
+                if (
+                    request.method == method
+                    and request.path.endswith(suffix)
+                    and query.items() <= request.query.items()
+                ):
+                    return request
+            return None
+
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
+            await self._news.wait_for(lambda: found() is not None)
+        request = found()
+        assert request is not None
+        return request
+
+    def forget(self) -> None:
+        self.seen.clear()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._session is not None
+        async with self._news:
+            self.seen.append(Request(request.method, request.path, dict(parse_qsl(request.query_string))))
+            self._news.notify_all()
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        response: web.StreamResponse | None = None
+        try:
+            async with self._session.request(
+                request.method,
+                URL(self.target + request.raw_path, encoded=True),
+                headers=headers,
+                data=await request.read() or None,
+                allow_redirects=False,
+            ) as answer:
+                kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP]
+                response = web.StreamResponse(status=answer.status)
+                response.headers.extend(kept)
+                await self._held(request)
+                await response.prepare(request)
+                while data := await answer.content.readany():
+                    await self._held(request)
+                    await response.write(data)
+                await response.write_eof()
+        except (aiohttp.ClientError, ConnectionError):
+            # As if the server itself were gone: no answer, or the half of one.
+            if request.transport is not None:
+                request.transport.abort()
+        return response or web.Response(status=502)
+
+    async def _held(self, request: web.BaseRequest) -> None:
+        if self._held_path is not None and request.path.endswith(self._held_path):
+            await self._released.wait()
+
+
+@asynccontextmanager
+async def proxy_to(target: str) -> AsyncIterator[Proxy]:
+    """A proxy on a port of its own, within the block."""
+    proxy = Proxy(target)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        proxy._session = session
+        runner = web.ServerRunner(web.Server(proxy._handle, auto_decompress=False), shutdown_timeout=0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield proxy
+        finally:
+            proxy.release()
+            with suppress(asyncio.CancelledError):
+                await runner.cleanup()

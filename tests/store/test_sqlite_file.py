@@ -1,0 +1,122 @@
+"""The file of the SQLite store: how it is made, what is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.store import connections
+from gateway.store.connections import StoreError, connect, migrate, migrations
+from gateway.store.sqlite import SqliteStore
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+async def test_an_empty_file_is_brought_to_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "metadata.db"
+    await SqliteStore(path).close()
+    assert version(path) == migrations()[-1][0]
+    assert {"database", "leaf", "channel_entry", "doc_span", "access", "life"} <= tables(path)
+    await SqliteStore(path).close()
+
+
+def test_migrations_are_numbered_from_one_without_gaps() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+async def test_a_store_of_an_older_version_is_migrated_and_keeps_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    await (await store.database("notes")).local_put("o", "c", None, {"a": 1})
+    await store.close()
+    known = migrations()
+    newer = [(known[-1][0] + 1, "CREATE TABLE added (a);"), (known[-1][0] + 2, "CREATE TABLE more (a);")]
+    monkeypatch.setattr(connections, "migrations", lambda: [*known, *newer])
+    store = SqliteStore(path)
+    assert await (await store.database("notes")).local_get("o", "c") == ("0-1", {"a": 1})
+    await store.close()
+    assert version(path) == newer[-1][0]
+    assert {"added", "more"} <= tables(path)
+
+
+async def test_a_migration_that_fails_leaves_the_version_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metadata.db"
+    known = migrations()
+    last = known[-1][0]
+    broken = [(last + 1, "CREATE TABLE good (a);"), (last + 2, "CREATE TABLE half (a); SELECT absent FROM nowhere;")]
+    with monkeypatch.context() as patch:
+        patch.setattr(connections, "migrations", lambda: [*known, *broken])
+        with pytest.raises(StoreError, match="nowhere"):
+            SqliteStore(path)
+    assert version(path) == last + 1
+    assert "good" in tables(path)
+    assert "half" not in tables(path)
+
+
+async def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    await SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    with pytest.raises(StoreError, match=r"metadata\.db.*newer version.*1000"):
+        SqliteStore(path)
+    assert version(path) == 1000
+
+
+def test_a_database_of_another_application_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(StoreError, match=r"other\.db.*another application"):
+        SqliteStore(path)
+    assert tables(path) == {"theirs"}
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("this is a text, and long enough to be looked at as the header of a database file" * 20)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"text\.db.*not a database"):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=tmp_path.name):
+        SqliteStore(tmp_path)
+
+
+def test_a_file_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"metadata\.db"):
+        SqliteStore(tmp_path / "file" / "metadata.db")
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "metadata.db")) as connection:
+        migrate(connection)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_reading_connection_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    with closing(connect(path)) as writing, closing(connect(path, readonly=True)) as reading:
+        migrate(writing)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reading.execute("INSERT INTO database (name, epoch) VALUES ('x', 'y')")
