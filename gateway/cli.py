@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StartError, GatewayError) as error:
         print(f"couch-gateway: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # while it was still starting; later SIGINT ends it in good order
+        return 130
     return 0
 
 
@@ -79,11 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"couch-gateway {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the gateway")
+    serve = commands.add_parser("serve", allow_abbrev=False, help="run the gateway")
     serve.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML or JSON configuration")
-    check = commands.add_parser("check-config", help="say everything that is wrong with a configuration file")
+    check = commands.add_parser(
+        "check-config", allow_abbrev=False, help="say everything that is wrong with a configuration file"
+    )
     check.add_argument("config", type=Path, metavar="FILE")
-    demo = commands.add_parser("demo", help="run the gateway with a demo database on the embedded upstream")
+    demo = commands.add_parser(
+        "demo", allow_abbrev=False, help="run the gateway with a demo database on the embedded upstream"
+    )
     demo.add_argument("--config", type=Path, default=DEMO_CONFIG, metavar="FILE", help=f"default: {DEMO_CONFIG}")
     return parser
 

@@ -33,7 +33,7 @@ from gateway.errors import (
     from_status,
 )
 from gateway.feeds.feed import Feed, FeedRows, Heartbeat
-from gateway.feeds.viewer import viewer
+from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Wakes
 from gateway.json_text import encode, parse
 from gateway.model.drafts import Draft, check_id, draft
@@ -93,9 +93,11 @@ class Database:
             status=self.router.status,
             route_again=lambda ids: self.router.route_again(ids, authoritative=False),
         )
-        self._documents = Documents(store, self._batcher, reader, hide_existence=settings.hide_existence)
+        viewers = Viewers()
+        self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
+        self._viewers = viewers
         self._users: dict[str, Principal | None] = {}
 
     @classmethod
@@ -150,6 +152,7 @@ class Database:
         """End the router and the engine. What was acknowledged is stored already."""
         await self.router.stop()
         await self._writes.close()
+        await self._documents.close()
         await self._batcher.close()
         await self._function.close()
 
@@ -217,7 +220,7 @@ class Database:
         """`GET /{db}`: counts are of what the caller may read."""
 
         def count(index: Index) -> tuple[int, int]:
-            return index.count_live_by_id(viewer(index, caller.user).opened), index.state.last_seq
+            return index.count_live_by_id(self._viewers.of(index, caller.user).opened), index.state.last_seq
 
         documents, last_seq = await self._store.read(count)
         update_seq = f"{last_seq}-{self._epoch}"
@@ -309,6 +312,7 @@ class Database:
         return Feed(
             store=self._store,
             wakes=self._wakes,
+            viewers=self._viewers,
             epoch=self._epoch,
             caller=caller,
             query=query,

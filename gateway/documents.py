@@ -13,8 +13,9 @@ from gateway.couch.batching import Batcher
 from gateway.couch.lanes import Call, Lane
 from gateway.couch.revision_cache import RevisionReader
 from gateway.couch.upstream import Document, RevisionRef
-from gateway.errors import Deleted, Forbidden, GatewayError, NotFound
-from gateway.feeds.viewer import Viewer, viewer
+from gateway.errors import Deleted, Forbidden, GatewayError, NotFound, UnreadableDocument
+from gateway.feeds.viewer import Viewer
+from gateway.feeds.viewers import Viewers
 from gateway.model.leaves import Leaf
 from gateway.model.revisions import generation, history
 from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, DocumentQuery
@@ -53,12 +54,25 @@ _UNSEEN = Seen()
 class Documents:
     """Reads of one database."""
 
-    def __init__(self, store: DatabaseStore, batcher: Batcher, reader: RevisionReader, *, hide_existence: bool) -> None:
+    def __init__(
+        self,
+        store: DatabaseStore,
+        batcher: Batcher,
+        reader: RevisionReader,
+        viewers: Viewers,
+        *,
+        hide_existence: bool,
+    ) -> None:
         self._store = store
         self._batcher = batcher
         self._reader = reader
         self._hide_existence = hide_existence
-        self._looking = _LookLane(store)
+        self._viewers = viewers
+        self._looking = _LookLane(store, viewers)
+
+    async def close(self) -> None:
+        """Refuse what waits; what is being read ends by itself."""
+        await self._looking.close()
 
     async def look(self, caller: Caller, doc_ids: Collection[str]) -> Mapping[str, Seen]:
         """What the caller sees of each document, all in one snapshot. Raises InvalidLogin when the user is gone."""
@@ -210,7 +224,7 @@ class Documents:
         )
 
         def read(index: Index) -> tuple[Sequence[DocumentRow], int, int, int]:
-            who = viewer(index, caller.user)
+            who = self._viewers.of(index, caller.user)
             total = index.count_live_by_id(who.opened)
             below = index.count_live_by_id(who.opened, asked)
             return index.live_by_id(who.opened, asked), total, below, index.state.last_seq
@@ -256,7 +270,7 @@ class Documents:
             )
 
         def read(index: Index) -> tuple[int, int]:
-            return index.count_live_by_id(viewer(index, caller.user).opened), index.state.last_seq
+            return index.count_live_by_id(self._viewers.of(index, caller.user).opened), index.state.last_seq
 
         total, last_seq = await self._store.read(read)
         answer: dict[str, Any] = {"total_rows": total, "offset": None, "rows": rows}
@@ -300,8 +314,12 @@ class Documents:
         return (await self._bodies([ref], attachments=attachments))[0]
 
     async def _bodies(self, refs: Sequence[RevisionRef], *, attachments: bool) -> list[Document | None]:
-        """Bodies with `_revisions`, through the cache; those that have attachments to be sent along, from upstream."""
-        docs = await self._reader.documents(refs)
+        """Bodies with `_revisions`, through the cache; those that have attachments to be sent along, from upstream.
+
+        One that cannot be read is missing: it must not stop a feed or a whole bulk.
+        """
+        found = await self._reader.documents_each(refs)
+        docs = [None if isinstance(doc, UnreadableDocument) else doc for doc in found]
         if not attachments:
             return docs
         with_attachments = [at for at, doc in enumerate(docs) if doc is not None and doc.get("_attachments")]
@@ -337,9 +355,10 @@ class _Look:
 class _LookLane(Lane[_Look, Mapping[str, Seen] | GatewayError]):
     """Looks of concurrent requests, joined: one snapshot for all that wait."""
 
-    def __init__(self, store: DatabaseStore) -> None:
+    def __init__(self, store: DatabaseStore, viewers: Viewers) -> None:
         super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
         self._store = store
+        self._viewers = viewers
 
     async def send(self, items: Sequence[_Look]) -> list[Mapping[str, Seen] | GatewayError]:
         graceful_from = time.time() - limits.SUPERSEDED_GRACE_SECONDS
@@ -352,7 +371,7 @@ class _LookLane(Lane[_Look, Mapping[str, Seen] | GatewayError]):
             for item in items:
                 if item.user not in viewers:
                     try:
-                        viewers[item.user] = viewer(index, item.user)
+                        viewers[item.user] = self._viewers.of(index, item.user)
                     except GatewayError as error:
                         viewers[item.user] = error
                 who = viewers[item.user]

@@ -30,6 +30,7 @@ from gateway.settings.load import load
 from gateway.settings.problems import SettingsError
 from gateway.settings.values import Settings
 from gateway.store.connections import StoreError
+from gateway.store.lock import StoreLock
 from gateway.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Server:
         self._passwords = Passwords()
         self._credentials = Credentials(self._passwords)
         self._open = OpenDatabases(self._credentials)
+        self._lock: StoreLock | None = None
         self._store: SqliteStore | None = None
         self._upstream: Upstream | None = None
         self._traffic = Traffic()
@@ -73,6 +75,7 @@ class Server:
         self._addresses: dict[str, Address] = {}
         self._stopping = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_asked = False
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -88,6 +91,7 @@ class Server:
         Raises StartError.
         """
         try:
+            self._lock = await asyncio.to_thread(StoreLock, self._settings.metadata)
             self._store = await asyncio.to_thread(SqliteStore, self._settings.metadata)
             self._upstream = await self._connect()
             cache = RevisionCache()
@@ -147,8 +151,18 @@ class Server:
         log.info("stopping: feeds end, requests under way are finished")
 
     def _begin_reload(self) -> None:
+        self._reload_asked = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
+            self._reloading = asyncio.create_task(self._reload_as_asked())
+
+    async def _reload_as_asked(self) -> None:
+        """Once more when another SIGHUP came meanwhile: the file may have been read before its last change."""
+        while self._reload_asked:
+            self._reload_asked = False
+            try:
+                await self._reload()
+            except Exception:
+                log.exception("the configuration was not reloaded, or not all of it")
 
     async def _reload(self) -> None:
         """Take over what can be changed while serving: users, roles, the guest, the log level. A file with problems
@@ -167,7 +181,6 @@ class Server:
             log.warning("the configuration was reloaded; some of its changes take effect only after a restart")
         else:
             log.info("the configuration was reloaded")
-        self._settings = settings
 
     async def stop(self) -> None:
         """Drain and close, in the order in which things depend on each other; can be called after a failed start."""
@@ -182,6 +195,8 @@ class Server:
             await self._upstream.close()
         if self._store is not None:
             await self._store.close()
+        if self._lock is not None:
+            self._lock.release()
         await self._credentials.close()
         await self._passwords.close()
 

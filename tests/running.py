@@ -100,11 +100,21 @@ class GatewayProcess:
         """SIGTERM; the exit status."""
         return await self._end(signal.SIGTERM)
 
+    def terminate(self) -> None:
+        """SIGTERM; see `ended()`."""
+        if self._process is not None:
+            self._process.terminate()
+
     async def _end(self, number: int) -> int:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended; the exit status."""
         if self._process is None:
             return 0
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
         status = await self._process.wait()
         if self._reading is not None:
             await self._reading

@@ -146,6 +146,16 @@ class RevisionReader:
         """`document` for each, in order."""
         return [None if stored is None else stored.document() for stored in await self.revisions(refs)]
 
+    async def documents_each(self, refs: Sequence[RevisionRef]) -> list[Document | UnreadableDocument | None]:
+        """`documents`, but one that cannot be read is a value and spoils no other."""
+        try:
+            return list(await self.documents(refs))
+        except UnreadableDocument as error:
+            if len(refs) == 1:
+                return [error]
+            half = len(refs) // 2
+            return [*await self.documents_each(refs[:half]), *await self.documents_each(refs[half:])]
+
     async def revision(self, ref: RevisionRef) -> StoredRevision | None:
         """The revision as JSON text, for sending it on."""
         return (await self.revisions([ref]))[0]

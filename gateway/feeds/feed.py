@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gateway import limits
 from gateway.callers import Caller
 from gateway.couch.upstream import Document
 from gateway.feeds.page import Page, Row, Wanted, page
-from gateway.feeds.viewer import viewer
+from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Waiter, Wakes
 from gateway.model.intervals import ChannelId
-from gateway.model.positions import ENDLESS, Position
+from gateway.model.positions import ENDLESS, START, Position
 from gateway.queries import ChangesQuery
-from gateway.store.protocol import DatabaseStore, Entry, Index
+from gateway.store.protocol import DatabaseState, DatabaseStore, Entry, Index
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,9 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
+    since: Position
     page: Page
-    opened: frozenset[ChannelId]
+    opened: Collection[ChannelId]
     last_seq: int
 
 
@@ -63,6 +63,7 @@ class Feed:
         *,
         store: DatabaseStore,
         wakes: Wakes,
+        viewers: Viewers,
         epoch: str,
         caller: Caller,
         query: ChangesQuery,
@@ -72,12 +73,14 @@ class Feed:
         """`still_valid` raises Unauthorized when the caller may not go on."""
         self._store = store
         self._wakes = wakes
+        self._viewers = viewers
         self._epoch = epoch
         self._caller = caller
         self._query = query
         self._still_valid = still_valid
         self._include_docs = include_docs
-        self._position = Position(0)
+        self._position = START
+        self._begun = False
         self._doc_ids = None if query.doc_ids is None else frozenset(query.doc_ids)
         self._left = query.limit if query.limit is not None else limits.UNLIMITED_COUNT
         self.pending = 0
@@ -94,7 +97,6 @@ class Feed:
             return
         waiter = self._wakes.register(self._caller.user) if self._query.feed != "normal" else None
         try:
-            await self._begin()
             sent = False
             while True:
                 built = await self._build()
@@ -120,20 +122,20 @@ class Feed:
             if waiter is not None:
                 self._wakes.leave(waiter)
 
-    async def _begin(self) -> None:
-        state = await self._store.state()
+    def _begin(self, state: DatabaseState) -> Position:
+        """Where the client's `since` is in this database."""
         since = self._query.since
         if since is None:
-            self._position = Position(state.last_seq)
-            return
-        self._position = since.within(self._epoch, state.last_seq)
-        if self._position != since.position:
+            return Position(state.last_seq)
+        position = since.within(self._epoch, state.last_seq)
+        if position != since.position:
             log.info("a client's position %s is not of this database's epoch: it starts from 0", since.position)
+        return position
 
     async def _build(self) -> _Built:
         """The next page, from one snapshot with the user's access (A17)."""
         await self._still_valid()
-        query, position = self._query, self._position
+        query, position, begun = self._query, self._position, self._begun
         wanted = Wanted(
             limit=min(self._left, limits.CHANGES_PAGE_ROWS_COUNT),
             revocations=query.revocations,
@@ -143,10 +145,13 @@ class Feed:
         )
 
         def build(index: Index) -> _Built:
-            who = viewer(index, self._caller.user, query.channels)
-            return _Built(page(index, who, position, wanted), frozenset(who.opened), index.state.last_seq)
+            since = position if begun else self._begin(index.state)
+            who = self._viewers.of(index, self._caller.user, query.channels)
+            return _Built(since, page(index, who, since, wanted), who.opened.keys(), index.state.last_seq)
 
-        return await self._store.read(build)
+        built = await self._store.read(build)
+        self._begun, self._position = True, built.since
+        return built
 
     async def _wait(self, waiter: Waiter) -> AsyncIterator[FeedRows | Heartbeat]:
         """Rows from memory until the feed is over, or has to read the store again (`waiter.reread`)."""
@@ -197,7 +202,7 @@ class Feed:
             upto = before
 
             def build(index: Index, upto: int = upto) -> tuple[list[Row], int | None]:
-                who = viewer(index, self._caller.user, self._query.channels)
+                who = self._viewers.of(index, self._caller.user, self._query.channels)
                 found = index.live_descending(who.opened, upto, limits.CHANGES_PAGE_ROWS_COUNT)
                 documents = index.documents([document for _, document in found])
                 several = [number for number, document in documents.items() if document.leaves > 1]
@@ -224,26 +229,30 @@ class Feed:
 
     async def _encode(self, rows: Sequence[Row]) -> list[bytes]:
         query = self._query
-        docs: Sequence[Document | None] = [None] * len(rows)
+        docs: Sequence[Document | None] = ()
         if query.include_docs:
             docs = await self._include_docs([(row.id, row.revs) for row in rows])
         if query.style == "main_only":
             rows = [replace(row, revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
-        return [_encoded(row, self._epoch, doc, query.include_docs) for row, doc in zip(rows, docs, strict=True)]
+        if not query.include_docs:
+            return [_encoded(row, self._epoch) for row in rows]
+        return [_encoded(row, self._epoch, doc) for row, doc in zip(rows, docs, strict=True)]
 
 
-def _encoded(row: Row, epoch: str, doc: Document | None, include_docs: bool) -> bytes:
-    value: dict[str, Any] = {
-        "seq": row.position.encode(epoch),
-        "id": row.id,
-        "changes": [{"rev": rev} for rev in row.revs],
-    }
+_ABSENT: Document = {}
+_string = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _encoded(row: Row, epoch: str, doc: Document | None = _ABSENT) -> bytes:
+    """One row as JSON. A page is made of hundreds, so what is always the same is not left to the encoder."""
+    changes = ",".join([f'{{"rev":{_string(rev)}}}' for rev in row.revs])
+    text = f'{{"seq":"{row.position.encode(epoch)}","id":{_string(row.id)},"changes":[{changes}]'
     if row.kind == "deleted":
-        value["deleted"] = True
+        text += ',"deleted":true'
     elif row.kind == "loss":
-        value["removed" if row.position.minor == ENDLESS else "revoked"] = True
+        text += ',"removed":true' if row.position.minor == ENDLESS else ',"revoked":true'
     if row.reset:
-        value["reset"] = True
-    if include_docs and row.kind != "loss":
-        value["doc"] = doc
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        text += ',"reset":true'
+    if doc is not _ABSENT and row.kind != "loss":
+        text += ',"doc":' + json.dumps(doc, ensure_ascii=False, separators=(",", ":"))
+    return (text + "}").encode("utf-8", "surrogatepass")

@@ -10,17 +10,17 @@ import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from gateway import limits
 from gateway.feeds.viewer import Viewer
 from gateway.model.intervals import OPEN, ChannelId
 from gateway.model.leaves import Leaf, first_had
 from gateway.model.positions import ENDLESS, Position
-from gateway.store.protocol import DocumentId, DocumentRow, Index
+from gateway.store.protocol import DocumentId, DocumentRow, Index, LiveRow
 
 CHUNK = 1_001
-T = TypeVar("T", tuple[int, DocumentId], tuple[int, DocumentId, bool])
+T = TypeVar("T", tuple[int, DocumentId], tuple[int, DocumentId, bool], LiveRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,16 @@ class Page:
     pending: int  # rows that would follow without the limit; exact up to PENDING_COUNT, then a lower bound
 
 
+# (the sequence to merge by, the document, its row of the index or the row made for what is gone)
+Placed: TypeAlias = tuple[int, DocumentId, "LiveRow | Row"]
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     position: Position
     document: DocumentId
-    row: Row | None  # made already for what is gone; None for what is live
+    row: Row | None  # of what is gone
+    live: LiveRow | None
 
 
 def page(index: Index, viewer: Viewer, since: Position, wanted: Wanted) -> Page:
@@ -75,8 +80,13 @@ def page(index: Index, viewer: Viewer, since: Position, wanted: Wanted) -> Page:
         seen.add(candidate.document)
         chosen.append(candidate)
     rows = _rows(index, viewer, chosen, wanted)
-    last = rows[-1].position if more and rows else since if more else Position(index.state.last_seq)
-    pending = _pending(candidate, candidates, seen) if more and wanted.pending else 0
+    if not more:
+        return Page(rows, Position(index.state.last_seq), 0)
+    last = rows[-1].position if rows else since
+    pending = 0
+    if wanted.pending:
+        simple = source.count_simple(last) if wanted.doc_ids is None else None
+        pending = _pending(candidate, candidates, seen) if simple is None else simple
     return Page(rows, last, pending)
 
 
@@ -92,24 +102,24 @@ def _pending(first: _Candidate, others: Iterator[_Candidate], seen: set[Document
 
 
 def _rows(index: Index, viewer: Viewer, chosen: Sequence[_Candidate], wanted: Wanted) -> list[Row]:
-    documents = index.documents([candidate.document for candidate in chosen if candidate.row is None])
     # The winner of a live document is readable, for its channel is open: only other leaves have to be looked at.
-    several = [number for number, document in documents.items() if document.leaves > 1]
+    several = [one.document for one in chosen if one.live is not None and one.live.leaves > 1]
     leaves = index.leaves(several) if several else {}
     rows = []
     for candidate in chosen:
-        if candidate.row is not None:
-            rows.append(candidate.row)
+        live = candidate.live
+        if live is None:
+            if candidate.row is not None:
+                rows.append(candidate.row)
             continue
-        document = documents[candidate.document]
-        revs: tuple[str, ...] = (document.winner or "",)
+        revs: tuple[str, ...] = (live.winner,)
         hidden = False
-        if document.leaves > 1:
-            found = viewer.readable(leaves[document.document])
+        if live.leaves > 1:
+            found = viewer.readable(leaves[live.document])
             revs = tuple(leaf.rev for leaf in found)
-            hidden = len(found) < document.leaves
-        reset = wanted.revocations and (hidden or document.purged)
-        rows.append(Row(candidate.position, document.id, revs, "live", reset))
+            hidden = len(found) < live.leaves
+        reset = wanted.revocations and (hidden or bool(live.purged))
+        rows.append(Row(candidate.position, live.id, revs, "live", reset))
     return rows
 
 
@@ -127,10 +137,11 @@ class _Candidates:
             (channel, start, end)
             for channel, spans in viewer.held.items()
             for start, end in spans
+            # first_had is at least 1, so from 0 nothing gone can be due.
             if not wanted.active_only and since.major > 0 and (end, ENDLESS) > (since.major, since.minor)
         ]
         ends = {end for _, _, end in self._intervals if end != OPEN} if wanted.revocations else set()
-        # first_had is at least 1, so from 0 nothing gone can be due.
+        self._with_gone: set[ChannelId] | None = None
         self._triggers = sorted(
             trigger
             for trigger in {*viewer.opened.values(), *ends}
@@ -152,14 +163,10 @@ class _Candidates:
         if after >= upto:
             return
         channels = [channel for channel, start in self._viewer.opened.items() if start <= after + 1]
-        index = self._index
-        sources: list[Iterator[tuple[int, DocumentId, Row | None]]] = []
-        if channels:
-            found = self._chunks(lambda at, count: index.live(channels, at, upto, count), after)
-            sources.append((seq, document, None) for chunk in found for seq, document in chunk)
+        sources = [self._live(channels, after, upto)] if channels else []
         for channel, start, end in self._intervals:
             low, high = max(after, start), min(upto, end)
-            if low < high:
+            if low < high and channel in self._channels_with_gone():
                 sources.append(self._gone(channel, start, end, low, high, None))
         yield from self._merged(sources, None)
 
@@ -167,10 +174,7 @@ class _Candidates:
         """Places (trigger, seq) with seq > after: backfill of what was granted, then told what was lost."""
         index = self._index
         granted = [channel for channel, start in self._viewer.opened.items() if start == trigger]
-        sources: list[Iterator[tuple[int, DocumentId, Row | None]]] = []
-        if granted:
-            found = self._chunks(lambda at, count: index.live(granted, at, trigger - 1, count), after)
-            sources.append((seq, document, None) for chunk in found for seq, document in chunk)
+        sources = [self._live(granted, after, trigger - 1)] if granted else []
         if self._wanted.revocations:
             for channel, start, end in self._intervals:
                 if end == trigger and channel in self._viewer.opened:
@@ -181,6 +185,28 @@ class _Candidates:
                     sources.append(self._lost(channel, start, end, after))
         yield from self._merged(sources, trigger)
 
+    def _live(self, channels: Sequence[ChannelId], after: int, upto: int) -> Iterator[Placed]:
+        for chunk in self._chunks(lambda at, count: self._index.live_rows(channels, at, upto, count), after):
+            for row in chunk:
+                yield row.seq, row.document, row
+
+    def _channels_with_gone(self) -> set[ChannelId]:
+        """Those of the intervals' channels from which anything went after the client's position: most often none."""
+        if self._with_gone is None:
+            channels = {channel for channel, _, _ in self._intervals}
+            self._with_gone = self._index.with_gone(channels, self._since.major - 1, self._index.state.last_seq)
+        return self._with_gone
+
+    def count_simple(self, last: Position) -> int | None:
+        """How many documents follow `last`, up to one past PENDING_COUNT, where only live entries can: no trigger
+        comes, and nothing went. None where that is not so."""
+        if last.minor != ENDLESS or any(trigger > last.major for trigger in self._triggers):
+            return None
+        if self._intervals and self._channels_with_gone():
+            return None
+        channels = self._viewer.opened.keys()
+        return self._index.count_live(channels, last.major, self._index.state.last_seq, limits.PENDING_COUNT + 1)
+
     def _chunks(self, fetch: Callable[[int, int], Sequence[T]], after: int) -> Iterator[Sequence[T]]:
         """Chunk after chunk of entries, whose first member is their sequence; read only as far as they are taken."""
         while True:
@@ -190,16 +216,18 @@ class _Candidates:
                 return
             after = found[-1][0]
 
-    def _merged(
-        self, sources: list[Iterator[tuple[int, DocumentId, Row | None]]], trigger: int | None
-    ) -> Iterator[_Candidate]:
+    def _merged(self, sources: list[Iterator[Placed]], trigger: int | None) -> Iterator[_Candidate]:
         merged = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=itemgetter(0))
-        for seq, document, row in merged:
-            yield _Candidate(Position(seq) if trigger is None else Position(trigger, seq), document, row)
+        for seq, document, found in merged:
+            place = Position(seq) if trigger is None else Position(trigger, seq)
+            if isinstance(found, LiveRow):
+                yield _Candidate(place, document, None, found)
+            else:
+                yield _Candidate(place, document, found, None)
 
     def _gone(
         self, channel: ChannelId, start: int, end: int, after: int, upto: int, trigger: int | None
-    ) -> Iterator[tuple[int, DocumentId, Row | None]]:
+    ) -> Iterator[Placed]:
         deleted_only = not self._wanted.revocations
         found = self._chunks(
             lambda at, count: self._index.gone(channel, at, upto, count, deleted_only=deleted_only), after
@@ -207,9 +235,7 @@ class _Candidates:
         for chunk in found:
             yield from self._told(chunk, channel, start, end, trigger)
 
-    def _lost(
-        self, channel: ChannelId, start: int, end: int, after: int
-    ) -> Iterator[tuple[int, DocumentId, Row | None]]:
+    def _lost(self, channel: ChannelId, start: int, end: int, after: int) -> Iterator[Placed]:
         """All documents of a channel that was lost, but those that went before: these have their own place."""
         found = self._chunks(lambda at, count: self._index.entries(channel, at, count), after)
         for chunk in found:
@@ -218,7 +244,7 @@ class _Candidates:
 
     def _told(
         self, found: Sequence[tuple[int, DocumentId]], channel: ChannelId, start: int, end: int, trigger: int | None
-    ) -> Iterator[tuple[int, DocumentId, Row | None]]:
+    ) -> Iterator[Placed]:
         """Of documents gone from one interval of a channel, those that must be told, with their rows."""
         numbers = [document for _, document in found]
         alive_in = self._index.channels_of(numbers)
@@ -263,7 +289,7 @@ class _Candidates:
                 since = self._viewer.opened.get(entry.channel)
                 if since is not None:
                     place = Position(entry.seq) if entry.seq >= since else Position(since, entry.seq)
-                    found.append(_Candidate(place, number, None))
+                    found.append(_Candidate(place, number, None, _live_row(documents[number])))
             for entry in its_entries:
                 for channel, start, end in self._intervals:
                     if channel != entry.channel:
@@ -277,6 +303,13 @@ class _Candidates:
                         continue
                     for seq, _, row in self._told([(entry.seq, number)], channel, start, end, trigger):
                         place = Position(seq) if trigger is None else Position(trigger, seq)
-                        found.append(_Candidate(place, number, row))
+                        if isinstance(row, Row):
+                            found.append(_Candidate(place, number, row, None))
         found.sort(key=lambda candidate: candidate.position)
         return (candidate for candidate in found if candidate.position > self._since)
+
+
+def _live_row(document: DocumentRow) -> LiveRow:
+    return LiveRow(
+        document.seq, document.document, document.id, document.winner or "", document.leaves, int(document.purged)
+    )

@@ -6,11 +6,12 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.errors import BadRequest, GatewayError
+from gateway import json_text
+from gateway.errors import BadJson, BadRequest, GatewayError, from_status
 from gateway.http import answers, documents
 from gateway.http.answers import answer
 from gateway.http.body import read_body
-from gateway.http.call import Call, relay
+from gateway.http.call import Call, Source, close, relay
 from gateway.queries import Outcome
 
 _SENT: Final = ("range", "if-range", "if-none-match", "accept-encoding")
@@ -19,6 +20,7 @@ _RETURNED: Final = (
     *("accept-ranges", "etag", "cache-control", "last-modified"),
 )
 _MEDIA_TYPE_CHARACTERS: Final = 1_000
+_ERROR_BYTES: Final = 65_536
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -32,11 +34,31 @@ async def get(call: Call) -> web.StreamResponse:
         "HEAD" if call.is_head else "GET",
         headers,
     )
+    if source.status >= 400 and source.status != 416:
+        raise await _refusal(source)
     returned = {name: source.headers[name] for name in _RETURNED if name in source.headers}
     # Whoever may write documents must not run scripts in the gateway's origin; CouchDB says the same.
     returned["Content-Security-Policy"] = "sandbox"
     returned["X-Content-Type-Options"] = "nosniff"
     return await relay(call, source, returned)
+
+
+async def _refusal(source: Source) -> GatewayError:
+    """The upstream's error as one of ours: with its code, and never its 401, which is about the gateway's login."""
+    received = bytearray()
+    try:
+        async for chunk in source.content:
+            received += chunk
+            if len(received) > _ERROR_BYTES:
+                break
+        value = json_text.parse(bytes(received))
+    except BadJson:
+        value = None
+    finally:
+        await close(source.content)
+    said = value if isinstance(value, dict) else {}
+    missing = "Document is missing attachment" if source.status == 404 else ""
+    return from_status(source.status, str(said.get("error", "")), str(said.get("reason", missing)))
 
 
 async def put(call: Call) -> web.StreamResponse:

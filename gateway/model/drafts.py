@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,18 @@ def _has_known_prefix(value: str) -> bool:
 
 
 def check_rev(value: object) -> str:
-    """A revision id, or InvalidDocument."""
+    """A revision id as CouchDB keeps it, or InvalidDocument."""
     try:
         parse_rev(value)
     except ValueError as error:
         raise InvalidDocument(str(error)) from None
-    return str(value)
+    return _kept(str(value))
+
+
+def _kept(rev: str) -> str:
+    """CouchDB keeps a digest of 32 hexadecimal digits as a number: two cases of it are one revision."""
+    number, _, digest = rev.partition("-")
+    return f"{number}-{digest.lower()}" if len(digest) == 32 else rev
 
 
 def draft(doc: object, *, new_edits: bool) -> Draft:
@@ -80,9 +86,14 @@ def draft(doc: object, *, new_edits: bool) -> Draft:
     if not isinstance(deleted, bool):
         raise InvalidDocument("_deleted must be true or false")
     rev = check_rev(doc["_rev"]) if doc.get("_rev") is not None else None
+    history_of_own = None if new_edits or doc.get("_revisions") is None else _history(doc["_revisions"])
+    if rev is None and history_of_own:
+        rev = history_of_own[0]
     attachments = _check_attachments(doc.get("_attachments"))
     body = {key: value for key, value in doc.items() if not key.startswith("_")}
-    sent = {key: value for key, value in doc.items() if key not in _IGNORED and (key != "_rev" or rev is not None)}
+    sent = {key: value for key, value in doc.items() if key not in _IGNORED and key != "_rev"}
+    if rev is not None:
+        sent["_rev"] = rev
     parent = rev
     ancestors: tuple[str, ...] = () if rev is None else (rev,)
     if new_edits:
@@ -90,8 +101,8 @@ def draft(doc: object, *, new_edits: bool) -> Draft:
         own = None
     else:
         if rev is None:
-            raise InvalidDocument("a document written with new_edits=false needs _rev")
-        own, ancestors = rev, _ancestors(rev, doc.get("_revisions"))
+            raise InvalidDocument("a document written with new_edits=false needs _rev or _revisions")
+        own, ancestors = rev, _ancestors(rev, history_of_own)
         parent = ancestors[0] if ancestors else None
     size = len(encode(sent))
     without = size if not attachments else len(encode(body))
@@ -103,17 +114,21 @@ def draft(doc: object, *, new_edits: bool) -> Draft:
     )
 
 
-def _ancestors(rev: str, revisions: object) -> tuple[str, ...]:
-    if revisions is None:
-        return ()
+def _history(revisions: object) -> list[str]:
     try:
         revs = history(revisions)
     except ValueError as error:
         raise InvalidDocument(str(error)) from None
-    if revs[0] != rev:
-        raise InvalidDocument(f"_revisions begins with {revs[0]}, but _rev is {rev}")
     if len(revs) > limits.REVISIONS_COUNT:
         raise InvalidDocument(f"_revisions holds more than {limits.REVISIONS_COUNT} ids")
+    return [_kept(rev) for rev in revs]
+
+
+def _ancestors(rev: str, revs: Sequence[str] | None) -> tuple[str, ...]:
+    if revs is None:
+        return ()
+    if revs[0] != rev:
+        raise InvalidDocument(f"_revisions begins with {revs[0]}, but _rev is {rev}")
     return tuple(revs[1:])
 
 

@@ -229,18 +229,9 @@ class Resolver:
         refs = [
             RevisionRef(leaf.doc["_id"], leaf.found.ancestors[0]) if leaf.found.ancestors else None for leaf in leaves
         ]
-        wanted = [ref for ref in refs if ref is not None]
-        try:
-            read = iter(await self._reader.documents(wanted))
-        except UnreadableDocument:
-            read = iter([await self._parent(ref) for ref in wanted])
-        return [None if ref is None else next(read) for ref in refs]
-
-    async def _parent(self, ref: RevisionRef) -> Document | None:
-        try:
-            return await self._reader.document(ref)
-        except UnreadableDocument:
-            return None
+        read = iter(await self._reader.documents_each([ref for ref in refs if ref is not None]))
+        found = [None if ref is None else next(read) for ref in refs]
+        return [None if isinstance(doc, UnreadableDocument) else doc for doc in found]
 
 
 def _found(leaf: Document) -> Found:

@@ -118,6 +118,8 @@ class Writes:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._recorded.close()
+        await self._verdicts.close()
 
     async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -236,7 +238,13 @@ class Writes:
         chosen = [(at, one) for at, one in zip(layer, plans, strict=True) if isinstance(one, Plan)]
         wanted = [(one.draft.id, leaf.rev) for _, one in chosen for leaf in (one.old, one.also) if leaf is not None]
         refs = [RevisionRef(doc, rev) for doc, rev in wanted]
-        bodies = dict(zip(wanted, await self._reader.documents(refs), strict=True))
+        bodies: dict[tuple[str, str], Document | None] = {}
+        for key, body in zip(wanted, await self._reader.documents_each(refs), strict=True):
+            if isinstance(body, GatewayError):
+                outcomes |= {at: Outcome(key[0], error=body) for at, one in chosen if one.draft.id == key[0]}
+            else:
+                bodies[key] = body
+        chosen = [(at, one) for at, one in chosen if at not in outcomes]
         calls: list[Call] = []
         for _, one in chosen:
             shown = one.draft.shown(one.rev)

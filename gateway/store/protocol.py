@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateway.couch.upstream import Identity
 from gateway.model.apply import Found, Recorded
@@ -106,6 +106,17 @@ class PrincipalChange:
     admin_roles: Collection[str] | None = None
 
 
+class LiveRow(NamedTuple):
+    """A document alive in some channel, with what a row of a feed needs. A page is made of hundreds of them."""
+
+    seq: int
+    document: DocumentId
+    id: str
+    winner: str
+    leaves: int
+    purged: int  # 0 or 1
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentEntry:
     """One document in one channel."""
@@ -156,6 +167,9 @@ class Index(Protocol):
     ) -> Sequence[tuple[int, DocumentId]]:
         """Distinct (seq, document) of live entries in any of `channels` with after < seq <= upto, by seq."""
 
+    def live_rows(self, channels: Collection[ChannelId], after: int, upto: int, limit: int) -> Sequence[LiveRow]:
+        """As `live`, with what a row of a feed needs."""
+
     def count_live(self, channels: Collection[ChannelId], after: int, upto: int, cap: int) -> int:
         """How many `live` would list, at most `cap`."""
 
@@ -170,6 +184,9 @@ class Index(Protocol):
     def count_live_by_id(self, channels: Collection[ChannelId], below: IdRange | None = None) -> int:
         """How many documents have a live entry in any of `channels`, with `below` only those that come before its
         start."""
+
+    def with_gone(self, channels: Collection[ChannelId], after: int, upto: int) -> set[ChannelId]:
+        """Those of `channels` in which an entry with after < seq <= upto is deleted or removed."""
 
     def gone(
         self, channel: ChannelId, after: int, upto: int, limit: int, *, deleted_only: bool

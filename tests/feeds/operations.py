@@ -257,6 +257,17 @@ def operations() -> SearchStrategy[Operation]:
     one: Callable[..., SearchStrategy[Operation]] = st.builds
     write = one(Write, _DOC, _AT, _IN, _GRANTS, _ROLE_GRANTS, _QUIET)
     delete = one(Write, _DOC, _AT, _IN, _GRANTS, st.just(""), _QUIET, st.just(True))
+    # Documents that grant the very channel they are in or enter or leave: ends and beginnings at one sequence.
+    own = one(
+        Write,
+        _DOC,
+        _AT,
+        _words(("A", "A", "B", "")),
+        _words(("u:A", "u:A", "v:B", "")),
+        st.just(""),
+        st.just(False),
+        st.booleans(),
+    )
     step = one(
         Step,
         st.integers(0, len(CLIENTS) - 1),
@@ -270,6 +281,8 @@ def operations() -> SearchStrategy[Operation]:
         write,
         write,
         write,
+        own,
+        own,
         delete,
         one(Branch, _DOC, _AT, _IN, _GRANTS, st.booleans(), _QUIET),
         one(Purge, _DOC, _AT, st.booleans(), st.booleans(), _QUIET),

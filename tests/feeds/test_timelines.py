@@ -104,6 +104,15 @@ def test_a3c_documents_that_came_into_a_channel_after_it_was_lost_are_not_named(
     assert told(client.follow()) == [("4:2", "d", "loss")]
 
 
+def test_a3_what_comes_into_a_channel_by_the_change_that_ends_the_access_was_not_had_there(t: Timeline) -> None:
+    t.user("u", "B")
+    t.write("d", "B", grants="u:A")
+    client = t.client("u")
+    client.follow()
+    t.write("d", "A")
+    assert told(client.follow()) == [("3", "d", "loss")]
+
+
 # A4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import cast
 
@@ -25,6 +26,9 @@ from tests.http.fake import FakeDatabase
 ANN = ("ann", "secret")
 BOB = ("bob", "secret")
 OPS = ("ops", "opensesame")
+
+
+_TLS = ssl.create_default_context()  # one for all clients: making it takes longer than most tests
 
 
 class FakeDatabases:
@@ -127,7 +131,11 @@ async def listening(
 
 def _client(port: int, auth: tuple[str, str] | None = None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=30, headers={"Accept": "application/json"}
+        base_url=f"http://127.0.0.1:{port}",
+        auth=auth,
+        timeout=30,
+        headers={"Accept": "application/json"},
+        verify=_TLS,
     )
 
 

@@ -296,7 +296,7 @@ class Streamed:
 
     def __init__(self, chunks: Sequence[bytes | Exception]) -> None:
         self._chunks = iter(chunks)
-        self.closed = False
+        self.released = asyncio.Event()
 
     def __aiter__(self) -> Streamed:
         return self
@@ -310,7 +310,7 @@ class Streamed:
         return chunk
 
     async def aclose(self) -> None:
-        self.closed = True
+        self.released.set()
 
 
 def upstream_answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> UpstreamResponse:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway import limits
+from gateway.callers import Caller
 from tests.http.conftest import Ports
 
 LOGIN = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
@@ -101,16 +102,23 @@ async def test_a_client_that_stops_in_the_middle_of_its_body_is_408(
     assert not gateway.db.docs
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_stores_nothing(gateway: Ports) -> None:
+async def test_a_client_that_leaves_in_the_middle_of_its_body_stores_nothing(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login, login_seen = gateway.db.login, asyncio.Event()
+
+    async def seen(name: str, password: str) -> Caller:
+        login_seen.set()
+        return await login(name, password)
+
+    monkeypatch.setattr(gateway.db, "login", seen)
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["public"])
     writer.write(b'PUT /notes/a HTTP/1.1\r\n%bContent-Length: 9\r\n\r\n{"a"' % LOGIN)
     await writer.drain()
     async with asyncio.timeout(10):
-        while not gateway.traffic.active:
-            await asyncio.sleep(0)
-        writer.close()
-        while gateway.traffic.active:
-            await asyncio.sleep(0)
+        await login_seen.wait()
+    writer.close()
+    assert await gateway.traffic.drain(10)
     assert not gateway.db.docs
 
 

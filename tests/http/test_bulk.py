@@ -66,7 +66,7 @@ async def test_a_malformed_bulk_docs_is_refused_as_a_whole(gateway: Ports, body:
 
 
 async def test_too_many_documents_are_413_with_the_limit(gateway: Ports) -> None:
-    docs = [{}] * (limits.BULK_DOCUMENTS_COUNT + 1)
+    docs: list[dict[str, str]] = [{}] * (limits.BULK_DOCUMENTS_COUNT + 1)
     for path in ("/notes/_bulk_docs", "/notes/_bulk_get"):
         answer = await gateway.ann.post(path, json={"docs": docs})
         assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
@@ -142,7 +142,8 @@ async def test_purge_is_for_administrators_and_bounded(gateway: Ports) -> None:
     too_many: list[dict[str, list[str]]] = [{f"d{n}": [] for n in range(101)}, {"a": ["1-a"] * 1_001}]
     for body in too_many:
         assert (await gateway.admin.post("/notes/_purge", json=body)).status_code == 400
-    for wrong in ({"a": "1-a"}, {"a": ["*"]}, []):
+    malformed: list[object] = [{"a": "1-a"}, {"a": ["*"]}, []]
+    for wrong in malformed:
         assert (await gateway.admin.post("/notes/_purge", json=wrong)).status_code == 400
 
 

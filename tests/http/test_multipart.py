@@ -16,6 +16,12 @@ from gateway.queries import DocumentQuery
 from tests.http.conftest import Ports
 
 
+def content(part: Message) -> object:
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return json.loads(payload)
+
+
 def parts_of(answer: httpx.Response) -> list[Message]:
     head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
     message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
@@ -32,9 +38,9 @@ async def test_open_revs_come_as_parts_of_which_each_missing_one_is_marked(gatew
     )
     found, missing = parts_of(answer)
     assert found["Content-Type"] == "application/json"
-    assert json.loads(found.get_payload(decode=True)) == {"_id": "a", "_rev": rev, "text": "ä\r\n--x"}
+    assert content(found) == {"_id": "a", "_rev": rev, "text": "ä\r\n--x"}
     assert missing["Content-Type"] == 'application/json; error="true"'
-    assert json.loads(missing.get_payload(decode=True)) == {"missing": "9-f"}
+    assert content(missing) == {"missing": "9-f"}
     asked = gateway.db.last("open_revs")[2]
     assert asked == DocumentQuery(revs=True, attachments=True, open_revs=[rev, "9-f"])
 

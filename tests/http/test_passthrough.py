@@ -69,7 +69,7 @@ async def test_an_upstream_that_refuses_the_gateway_is_no_wrong_login(gateway: P
     assert (answer.status_code, answer.json()["code"]) == (502, "CG6002")
     content = gateway.db.upstream.content
     assert isinstance(content, Streamed)
-    assert content.closed
+    assert content.released.is_set()
 
 
 async def test_head_releases_the_upstreams_answer(gateway: Ports) -> None:
@@ -78,7 +78,7 @@ async def test_head_releases_the_upstreams_answer(gateway: Ports) -> None:
     assert (answer.content, answer.headers["content-length"]) == (b"", "7")
     content = gateway.db.upstream.content
     assert isinstance(content, Streamed)
-    assert content.closed
+    assert content.released.is_set()
 
 
 def attachment(headers: Mapping[str, str], *chunks: bytes | Exception, status: int = 200) -> UpstreamResponse:
@@ -107,6 +107,25 @@ async def test_ranges_and_unchanged_attachments_keep_their_status(gateway: Ports
     gateway.db.upstream = attachment({"etag": '"d"', "content-length": "9"}, status=304)
     assert (await gateway.ann.get("/notes/a/b")).status_code == 304
     assert (await gateway.ann.get("/notes/a/b")).content == b""
+
+
+async def test_the_upstreams_refusal_of_an_attachment_has_the_form_of_ours(gateway: Ports) -> None:
+    gateway.db.upstream = upstream_answer(404, {"error": "not_found", "reason": "Document is missing attachment"})
+    answer = await gateway.ann.get("/notes/a/b")
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"error": "not_found", "reason": "Document is missing attachment", "code": "CG4000"},
+    )
+    gateway.db.upstream = upstream_answer(401, {"error": "unauthorized", "reason": "the gateway's own login"})
+    assert (await gateway.ann.get("/notes/a/b")).status_code == 502
+    for broken in (b"", b"<html>", b"[]", b"x" * 100_000):
+        gateway.db.upstream = upstream_answer(404, broken)
+        assert (await gateway.ann.get("/notes/a/b")).json()["reason"] == "Document is missing attachment"
+        content = gateway.db.upstream.content
+        assert isinstance(content, Streamed)
+        assert content.released.is_set()
+    gateway.db.upstream = upstream_answer(416, {"error": "requested_range_not_satisfiable"})
+    assert (await gateway.ann.get("/notes/a/b")).status_code == 416
 
 
 async def test_an_attachment_that_breaks_off_upstream_breaks_off_here(gateway: Ports) -> None:
@@ -139,7 +158,5 @@ async def test_a_client_that_takes_nothing_of_an_answer_is_let_go(
     writer.write(b"GET /notes/a/b HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n\r\n")
     content = gateway.db.upstream.content
     assert isinstance(content, Streamed)
-    async with asyncio.timeout(20):
-        while not content.closed:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(content.released.wait(), 20)  # though it never read
     writer.close()

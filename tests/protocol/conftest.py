@@ -7,16 +7,15 @@ each has names of its own there, its place.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
 
 from tests.protocol.pouch import Driver
-from tests.protocol.site import Place, Site, site_on
+from tests.protocol.site import DATABASES, Place, Site, site_on
 from tests.protocol.upstreams import COUCHDB_URL
 
 KINDS = [
@@ -24,7 +23,6 @@ KINDS = [
     "embedded-over-http",
     pytest.param("couchdb", marks=pytest.mark.skipif(not COUCHDB_URL, reason="TEST_COUCHDB_URL is not set")),
 ]
-SitesOwner: TypeAlias = Callable[..., Awaitable[Site]]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=KINDS)
@@ -55,10 +53,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def own_site(kind: str, tmp_path: Path) -> AsyncIterator[Site]:
-    """A gateway of the test's own, which it may stop."""
-    async with site_on(kind, tmp_path) as running:
-        yield running
+async def own(kind: str, tmp_path: Path) -> AsyncIterator[Place]:
+    """The database of a gateway of the test's own, which it may stop."""
+    async with site_on(kind, tmp_path, {"notes": DATABASES["notes"]}) as running, AsyncExitStack() as stack:
+        yield Place(running, "notes", stack)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

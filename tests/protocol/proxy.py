@@ -110,7 +110,7 @@ async def proxy_to(target: str) -> AsyncIterator[Proxy]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         proxy._session = session
-        runner = web.ServerRunner(web.Server(proxy._handle, auto_decompress=False), shutdown_timeout=0)
+        runner = web.ServerRunner(web.Server(proxy._handle, auto_decompress=False), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -60,9 +60,6 @@ class Site:
     gateway: GatewayProcess
     server: UpstreamServer | None
 
-    def admin(self, database: str = "notes") -> httpx.AsyncClient:
-        return client(f"{self.gateway.admin}/{database}")
-
 
 @asynccontextmanager
 async def site_on(
@@ -220,6 +217,10 @@ class Place:
         if self._admin is None:
             self._admin = await self._person("admin", f"{self.site.gateway.admin}/{self.database}", None)
         return self._admin
+
+    def forget_people(self) -> None:
+        """After a restart: the ports are others."""
+        self._admin = None
 
     async def guest(self) -> Person:
         return await self._person("GUEST", self.url, None)

@@ -191,6 +191,7 @@ async def test_a_pull_in_small_pages_stops_within_a_backfill_and_goes_on_from_th
         running = await device.pull(remote, batch_size=2, batches_limit=1)
         stopped = (await running.event("change"))["last_seq"]
         assert ":" in stopped
+        await running.event("change", 2)  # so the checkpoint of the first page is written
         await running.cancel()
         await running.event("complete")
         proxy.forget()

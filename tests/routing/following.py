@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from typing import Any
 
 from gateway.callers import Caller
@@ -76,7 +77,7 @@ class Follower:
 
     def increasing(self) -> bool:
         places = [found.position for row in self.rows if (found := parse_since(row["seq"])) is not None]
-        return all(before < after for before, after in zip(places, places[1:], strict=False))
+        return all(before < after for before, after in pairwise(places))
 
 
 def copy_of(rows: list[dict[str, Any]]) -> dict[str, tuple[list[str], bool]]:

@@ -18,7 +18,7 @@ from gateway.couch.upstream import (
     WriteResult,
 )
 from gateway.embedded.server import EmbeddedServer
-from gateway.errors import GatewayError, UpstreamOutcomeUnknown, UpstreamUnreachable
+from gateway.errors import GatewayError, UnreadableDocument, UpstreamOutcomeUnknown, UpstreamUnreachable
 
 
 def opened() -> asyncio.Event:
@@ -52,6 +52,7 @@ class ScriptedDatabase:
         self.lagging: dict[str, list[list[Document]]] = {}  # the next answers of leaves() for a document
         self.leaf_reads: list[str] = []
         self.leaves_error: Callable[[Sequence[str]], Exception | None] = lambda ids: None
+        self.unreadable: set[str] = set()  # revisions that cannot be read
         self.gone = False  # nothing can be reached
         self.pretended: Identity | None = None
         self.update_seq: str | None = None
@@ -60,8 +61,9 @@ class ScriptedDatabase:
 
     def tell(self, *rows: ChangeRow) -> None:
         """Rows that the feed hands out now, as if they had come from upstream; then it is idle."""
-        for item in (*rows, Idle()):
-            self._queue.put_nowait(item)
+        for row in rows:
+            self._queue.put_nowait(row)
+        self._queue.put_nowait(Idle())
 
     def break_feed(self) -> None:
         self._queue.put_nowait(UpstreamUnreachable("the connection broke"))
@@ -105,6 +107,8 @@ class ScriptedDatabase:
 
     async def read(self, wanted: Sequence[RevisionRef], *, attachments: bool = False) -> list[Document | None]:
         self._reachable()
+        if bad := [ref.rev for ref in wanted if ref.rev in self.unreadable]:
+            raise UnreadableDocument(f"revision {bad[0]} is nested too deeply")
         return await self.inner.read(wanted, attachments=attachments)
 
     async def leaves(self, ids: Sequence[str]) -> list[list[Document]]:

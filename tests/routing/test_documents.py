@@ -163,10 +163,10 @@ async def test_a_purged_document_can_be_pushed_again(world: World) -> None:
 @pytest.fixture
 async def shelf(world: World) -> World:
     """Documents a to h; every second one is in ann's channel, a dead one among them."""
+    await world.user("ann", ["a"])
     docs = [{"_id": name, "channels": ["a" if at % 2 == 0 else "b"]} for at, name in enumerate("abcdefgh")]
     outcomes = await world.database.bulk_docs(ADMIN, [*docs, {"_id": "dead", "channels": ["a"]}], new_edits=True)
     await world.write(ADMIN, "dead", outcomes[-1].rev, _deleted=True)
-    await world.user("ann", ["a"])
     return world
 
 
@@ -280,3 +280,18 @@ async def test_a_stub_may_skip_revisions_that_were_never_pushed(world: World) ->
     await world.direct_graft("d", "1-a", channels=["a"], _attachments=FILE)
     await world.routed()
     assert (await world.graft(ann, "d", "3-c", "2-b", "1-a", channels=["a"], _attachments=STUB)).rev == "3-c"
+
+
+async def test_a_document_that_cannot_be_read_stops_neither_a_bulk_nor_a_feed(world: World) -> None:
+    everyone = await world.user("everyone", ["*"])
+    revs = {name: await world.direct(name, v=name) for name in "abc"}
+    await world.routed()
+    world.cache.drop_database("notes")
+    world.upstream.unreadable.add(revs["b"])
+    found = await bulk_get(world, everyone, *revs.items())
+    assert found == [[revs["a"]], [f"not_found {revs['b']}"], [revs["c"]]]
+    rows = await world.changes(everyone, include_docs=True)
+    assert [(row["id"], row["doc"] is None) for row in rows] == [("a", False), ("b", True), ("c", False)]
+    docs = [{"_id": name, "_rev": rev, "v": 2} for name, rev in revs.items()]
+    outcomes = await world.database.bulk_docs(ADMIN, docs, new_edits=True)
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]

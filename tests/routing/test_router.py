@@ -58,8 +58,12 @@ async def test_w7_a_running_router_notices_a_purge_that_has_no_row(world: World,
     await world.routed()
     await until(lambda: "d" in world.upstream.leaf_reads)
     world.upstream.tell()
-    while (row := await world.row("d")) is None or row.winner is not None:
-        await asyncio.sleep(0.002)
+
+    async def purged() -> bool:
+        row = await world.row("d")
+        return row is not None and row.winner is None
+
+    await until(purged)
     assert await world.ids(ann) == ["e"]
 
 
@@ -206,7 +210,7 @@ async def test_w8_a_database_that_is_replaced_under_a_running_feed_is_noticed(wo
 
 
 async def test_w9_repeated_and_stale_rows_change_nothing(world: World) -> None:
-    ann = await world.user("ann", ["a"])
+    await world.user("ann", ["a"])
     first = await world.write(ADMIN, "d", channels=["a"], grant="ann", to="b")
     old_row = await world.upstream.row("d")
     old_leaves = (await world.upstream.inner.leaves(["d"]))[0]
@@ -527,9 +531,7 @@ async def test_superseded_leaves_are_forgotten_although_rows_never_stop(
         found = await world.store.read(lambda index: index.leaves([index.find(["d"])["d"].document], superseded=True))
         return all(len(leaves) == 1 for leaves in found.values())
 
-    async with asyncio.timeout(20):
-        while not await forgotten():
-            await asyncio.sleep(0.002)
+    await until(forgotten)
     with pytest.raises(NotFound):
         await world.get(ann, "d", first)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,15 @@ function (doc, oldDoc) {
 """
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 20) -> None:
     """Wait for something that other tasks bring about."""
+
+    async def holds() -> bool:
+        found = condition()
+        return found if isinstance(found, bool) else await found
+
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not await holds():  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.002)
 
 
