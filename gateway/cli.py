@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StartError, GatewayError) as error:
         print(f"couch-gateway: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # while it was still starting; later SIGINT ends it in good order
+    except KeyboardInterrupt:  # before anything was begun; later SIGINT ends it in good order
         return 130
     return 0
 
@@ -53,10 +53,10 @@ def _count(number: int, noun: str) -> str:
 async def _serve(settings: Settings, config: Path, *, demo: bool) -> None:
     server = Server(settings, config)
     try:
-        await server.start()
-        if demo:
-            await _show_demo(server)
-        await server.serve_until_stopped()
+        if await server.start():
+            if demo:
+                await _show_demo(server)
+            await server.serve_until_stopped()
     finally:
         await server.stop()
 

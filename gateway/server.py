@@ -85,11 +85,28 @@ class Server:
         """`host:port` where a listener really listens."""
         return str(self._addresses[listener])
 
-    async def start(self) -> None:
+    async def start(self) -> bool:
         """Open everything, and the ports last: what cannot work is said before anybody can connect.
 
-        Raises StartError.
+        False when SIGTERM or SIGINT came first. Raises StartError.
         """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                return False
+            starting.result()
+            return True
+        finally:
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+
+    async def _start(self) -> None:
         try:
             self._lock = await asyncio.to_thread(StoreLock, self._settings.metadata)
             self._store = await asyncio.to_thread(SqliteStore, self._settings.metadata)
@@ -143,10 +160,7 @@ class Server:
 
     async def serve_until_stopped(self) -> None:
         """Until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
         await self._stopping.wait()
         log.info("stopping: feeds end, requests under way are finished")
 

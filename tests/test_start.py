@@ -124,14 +124,11 @@ _STRANGE: Final[dict[str, tuple[Callable[[str, str], tuple[int, Any]], str]]] = 
         lambda method, path: (200, _WELCOME) if path == "/" else (404 if method == "GET" else 401, {"error": "no"}),
         "no right to create the database notes",
     ),
-    "no right to use": (lambda _, path: (200, _WELCOME) if path == "/" else (403, {"error": "no"}), "no right to use"),
     "not set up": (
         lambda method, path: (200, _WELCOME) if path == "/" else (404 if method == "GET" else 500, {"error": "x"}),
         "_cluster_setup",
     ),
     "something else": (lambda *_: (200, {"hello": "world"}), "there is no CouchDB at"),
-    "a web page": (lambda *_: (200, b"<html>"), "there is no CouchDB at"),
-    "a redirect": (lambda *_: (302, {}), "redirect"),
 }
 
 
@@ -341,6 +338,9 @@ async def test_while_the_upstream_is_away_feeds_go_on_and_it_is_taken_up_again(
         for name in ("one", "two"):
             assert (await ann.put(f"/notes/{name}", json={"channels": ["a"]})).status_code == 201
         await admin.put("/notes/_design/x", json={})
+        assert (
+            await ann.put("/notes/two/a.txt?rev=" + (await ann.get("/notes/two")).json()["_rev"])
+        ).status_code == 201
         assert (await ann.get("/_up")).json()["upstream"] == "reachable"
 
         await couch.kill()
@@ -351,13 +351,15 @@ async def test_while_the_upstream_is_away_feeds_go_on_and_it_is_taken_up_again(
         await until(lambda: up_says("unreachable"))
         assert (await ann.get("/_up")).status_code == 200
         # What is routed is served: the feed, the list, and bodies that were read or written a moment ago.
-        rows = (await ann.get("/notes/_changes?include_docs=true")).json()["results"]
-        assert [row["doc"]["channels"] for row in rows] == [["a"], ["a"]]
+        rows = (await ann.get("/notes/_changes")).json()["results"]
+        assert [row["id"] for row in rows] == ["one", "two"]
         assert (await ann.get("/notes/_all_docs")).json()["total_rows"] == 2
         assert (await ann.get("/notes/one")).status_code == 200
         # What only the upstream has is not.
         for answer in (
             await ann.put("/notes/three", json={"channels": ["a"]}),
+            await ann.get("/notes/two/a.txt"),
+            await ann.get("/notes/_changes?include_docs=true"),
             await admin.get("/notes/_design/x"),
             await admin.get("/notes/one"),
         ):

@@ -146,6 +146,7 @@ def check_any_place(timeline: Timeline) -> None:
             assert [(row.id, row.revs) for row in page.rows] == [(r.doc, r.revs) for r in rows if r.kind == "live"]
 
 
+@pytest.mark.timeout(900)  # a failure is shrunk, which takes minutes
 @settings(QUIETLY, max_examples=MANY, derandomize=True)
 @given(steps=TIMELINES)
 def test_clients_hold_what_their_users_can_read_under_any_timeline(

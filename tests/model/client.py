@@ -61,9 +61,14 @@ class Client:
         self._then = START
 
     def _take(self, row: Row) -> bool:
-        if self.revocations and (row.kind == "loss" or row.reset):
-            self.copies.pop(row.id, None)
+        """Whether nothing was missing. With revocations a row is taken whole or not at all: what a client kept of a row
+        that it did not advance past would be its own at no position, and no loss would ever be told of it."""
         fetched = self._timeline.fetch(self.user, row.id, *row.revs) if row.revs else []
+        if self.revocations:
+            if None in fetched:
+                return False
+            if row.kind == "loss" or row.reset:
+                self.copies.pop(row.id, None)
         for one in fetched:
             if one is not None:
                 copy = self.copies.setdefault(row.id, {})

@@ -95,7 +95,8 @@ def own_documents() -> list[dict[str, Any]]:
 
 def other_documents() -> list[dict[str, Any]]:
     """The other user's: every state a document can be in."""
-    room, secret = OTHER_ROOM, {"secret": "zq7body"}
+    room = OTHER_ROOM
+    secret: dict[str, Any] = {"secret": "zq7body"}
     docs = [document(f"d-{at:02}zq7live", room, f"zq7 live {at}", **secret, at=at) for at in range(8)]
     docs += [
         document("zq7deep", room, *(f"zq7 deep {at}" for at in range(5, 0, -1)), **secret),
@@ -119,7 +120,7 @@ MIXED: Final = ("k-mixed", "m-moved")
 
 def mixed_documents() -> list[list[dict[str, Any]]]:
     """Documents that are both users', in the order to write them."""
-    secret = {"secret": "zq7body"}
+    secret: dict[str, Any] = {"secret": "zq7body"}
     return [
         [document("m-moved", OWN_ROOM, "moved 1"), document("k-mixed", OWN_ROOM, "mixed own leaf")],
         [

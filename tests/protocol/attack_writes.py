@@ -88,7 +88,7 @@ def _delete() -> list[Probe]:
 
 
 def _attachment(method: str) -> list[Probe]:
-    body = {} if method == "PUT" else None
+    body: dict[str, Any] | None = {} if method == "PUT" else None
     probes = [Probe(method, f"{path_of('zq7attached')}/zq7att.txt", body=body)]
     for doc_id in ("zq7attached", "zq7deep", "k-shared", "d-03zq7dead"):
         for rev in (*TARGETS[doc_id], WRONG):

@@ -103,7 +103,8 @@ def wrong_types() -> Iterator[Bad]:
 def revisions() -> Iterator[Bad]:
     digest, replicated = "a" * 32, "/new?new_edits=false"
     yield from _json("PUT", replicated, {}, {"_revisions": {"start": 1}}, {"_revisions": {"ids": [digest]}})
-    for bad in (1, [], "x", {}, {"start": 1}, {"ids": [digest]}, {"start": 0, "ids": [digest]}):
+    malformed: tuple[Any, ...] = (1, [], "x", {}, {"start": 1}, {"ids": [digest]}, {"start": 0, "ids": [digest]})
+    for bad in malformed:
         yield from _json("PUT", replicated, {"_rev": f"1-{digest}", "_revisions": bad})
     for start in (-1, 1.5, "1", None, True, 10**30, 10**12):
         yield from _json("PUT", replicated, {"_rev": f"1-{digest}", "_revisions": {"start": start, "ids": [digest]}})

@@ -66,7 +66,6 @@ async def site_on(
     kind: str, directory: Path, databases: Mapping[str, Any] = DATABASES, **config: Any
 ) -> AsyncIterator[Site]:
     """A gateway on an upstream of this kind, until the end of the block."""
-    directory.mkdir(parents=True, exist_ok=True)
     async with upstream_of_kind(kind, directory, list(databases)) as server:
         gateway = GatewayProcess(write_config(directory, **configured(databases, server), **config))
         await gateway.start()

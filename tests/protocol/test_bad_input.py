@@ -195,7 +195,7 @@ async def test_each_bad_document_of_a_bulk_has_an_error_of_its_own(new_edits: bo
 
 
 async def test_each_bad_member_of_a_bulk_read_has_an_error_of_its_own(victim: Victim) -> None:
-    members = [
+    members: list[Any] = [
         None,
         1,
         "x",

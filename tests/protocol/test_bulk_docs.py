@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import pytest
 
 from tests.protocol.site import Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+Doc: TypeAlias = dict[str, Any]
 
 
 async def test_each_document_has_its_own_result_in_order(notes: Place) -> None:
@@ -56,8 +59,8 @@ async def test_a_known_revision_with_another_body_changes_nothing(notes: Place) 
 @pytest.mark.parametrize("child_first", [True, False])
 async def test_a_child_is_accepted_with_its_parents_grant_in_any_order(notes: Place, child_first: bool) -> None:
     ann = await notes.user("ann")
-    parent = {"_id": notes.name("parent"), "grants": {ann.name: notes.name("team")}}
-    child = {"_id": notes.name("child"), "needs": notes.name("team"), "channels": notes.name("team")}
+    parent: Doc = {"_id": notes.name("parent"), "grants": {ann.name: notes.name("team")}}
+    child: Doc = {"_id": notes.name("child"), "needs": notes.name("team"), "channels": notes.name("team")}
     docs = [child, parent] if child_first else [parent, child]
     results = await ann.bulk(*docs)
     assert [result.get("ok") for result in results] == [True, True]
@@ -67,7 +70,7 @@ async def test_a_child_is_accepted_with_its_parents_grant_in_any_order(notes: Pl
 
 async def test_grandchildren_are_accepted_round_by_round(notes: Place) -> None:
     ann = await notes.user("ann")
-    docs = [
+    docs: list[Doc] = [
         {"_id": notes.name("c"), "needs": notes.name("b"), "channels": notes.name("c")},
         {"_id": notes.name("b"), "needs": notes.name("a"), "grants": {ann.name: notes.name("b")}},
         {"_id": notes.name("a"), "grants": {ann.name: notes.name("a")}},
@@ -103,7 +106,8 @@ async def test_a_large_batch_is_stored_and_listed_completely(notes: Place) -> No
 
 async def test_what_is_no_batch_is_refused(notes: Place) -> None:
     ann = await notes.user("ann")
-    for body in ({}, {"docs": 1}, {"docs": [], "new_edits": "false"}, []):
+    bodies: list[Any] = [{}, {"docs": 1}, {"docs": [], "new_edits": "false"}, []]
+    for body in bodies:
         answer = await ann.http.post("/_bulk_docs", json=body)
         assert answer.status_code == 400, body
     assert (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.protocol.site import Person, Place
@@ -37,7 +39,7 @@ async def test_a_row_has_a_position_an_id_and_the_winning_revision(notes: Place)
 async def test_get_and_post_say_the_same(notes: Place) -> None:
     ann = await notes.user("ann", notes.name("a"))
     await written(ann, notes, 3)
-    asked = {"since": "0", "limit": 2, "style": "all_docs"}
+    asked: dict[str, Any] = {"since": "0", "limit": 2, "style": "all_docs"}
     posted = await ann.http.post("/_changes", json=asked)
     assert posted.status_code == 200
     assert posted.json() == await ann.changes(**asked)

@@ -36,7 +36,7 @@ async def test_a_user_is_shown_with_what_it_has_and_never_its_password(notes: Pl
     assert await shown(admin, role, "_role") == {
         "name": role,
         "admin_channels": [notes.name("r")],
-        "all_channels": [notes.name("r")],
+        "all_channels": ["!", notes.name("r")],
     }
 
 

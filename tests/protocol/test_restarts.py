@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -45,7 +46,7 @@ async def test_a_write_under_way_is_answered_while_draining(own: Place) -> None:
     ann = await own.user("ann", own.name("a"))
     body = json.dumps({"channels": own.name("a")}).encode()
 
-    async def slowly() -> object:
+    async def slowly() -> AsyncIterator[bytes]:
         yield body[:5]
         own.site.gateway.terminate()
         async with httpx.AsyncClient() as other:

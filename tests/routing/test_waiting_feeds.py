@@ -283,7 +283,7 @@ async def test_a_longpoll_that_times_out_says_how_far_it_looked(world: World) ->
     ann = await world.user("ann", ["a"])
     await world.write(ADMIN, "d", channels=["hidden"])
     start = await world.seq()
-    feed = world.feed(ann, start, feed="longpoll", timeout_s=0.3)
+    feed = world.feed(ann, start, feed="longpoll", timeout_s=1.5)
     answer = asyncio.create_task(rows_of(feed))
     await until(lambda: bool(world.database._wakes._by_channel))
     await world.write(ADMIN, "e", channels=["hidden"])
