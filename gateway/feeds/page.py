@@ -246,6 +246,8 @@ class _Candidates:
         self, found: Sequence[tuple[int, DocumentId]], channel: ChannelId, start: int, end: int, trigger: int | None
     ) -> Iterator[Placed]:
         """Of documents gone from one interval of a channel, those that must be told, with their rows."""
+        if not found:
+            return
         numbers = [document for _, document in found]
         alive_in = self._index.channels_of(numbers)
         spans = self._index.spans(numbers)
@@ -283,28 +285,22 @@ class _Candidates:
         documents = {row.document: row for row in self._index.find(doc_ids).values()}
         entries = self._index.entries_of(list(documents))
         found: list[_Candidate] = []
+        by_channel: dict[ChannelId, list[tuple[int, DocumentId, bool]]] = {}
         for number, its_entries in entries.items():
-            live = [entry for entry in its_entries if not entry.deleted and not entry.removed]
-            for entry in live:
+            for entry in its_entries:
+                gone = entry.deleted or entry.removed
+                by_channel.setdefault(entry.channel, []).append((entry.seq, number, gone))
                 since = self._viewer.opened.get(entry.channel)
-                if since is not None:
+                if since is not None and not gone:
                     place = Position(entry.seq) if entry.seq >= since else Position(since, entry.seq)
                     found.append(_Candidate(place, number, None, _live_row(documents[number])))
-            for entry in its_entries:
-                for channel, start, end in self._intervals:
-                    if channel != entry.channel:
-                        continue
-                    gone = entry.deleted or entry.removed
-                    if gone and (end == OPEN or entry.seq <= end):
-                        trigger = None
-                    elif end != OPEN and self._wanted.revocations:
-                        trigger = end
-                    else:
-                        continue
-                    for seq, _, row in self._told([(entry.seq, number)], channel, start, end, trigger):
-                        place = Position(seq) if trigger is None else Position(trigger, seq)
-                        if isinstance(row, Row):
-                            found.append(_Candidate(place, number, row, None))
+        for channel, start, end in self._intervals:
+            here = by_channel.get(channel, ())
+            went = [(seq, number) for seq, number, gone in here if gone and seq <= end]
+            found += self._merged([self._told(went, channel, start, end, None)], None)
+            if self._wanted.revocations and end != OPEN:
+                stayed = [(seq, number) for seq, number, gone in here if not (gone and seq <= end)]
+                found += self._merged([self._told(stayed, channel, start, end, end)], end)
         found.sort(key=lambda candidate: candidate.position)
         return (candidate for candidate in found if candidate.position > self._since)
 

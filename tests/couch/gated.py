@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,7 @@ class GatedDatabase:
     async def revs_diff(self, revs: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
         raise NotImplementedError
 
-    def changes(self, since: str) -> AsyncIterator[ChangeRow | Idle]:
+    def changes(self, since: str) -> AsyncGenerator[ChangeRow | Idle, None]:
         raise NotImplementedError
 
     async def purged(self) -> list[tuple[str, list[str]]]:

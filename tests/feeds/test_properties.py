@@ -23,7 +23,7 @@ from tests.feeds.operations import DOCUMENTS, Operation, Tell, World, operations
 from tests.model.oracle import INFINITY
 from tests.model.timeline import Timeline
 
-MANY = int(os.environ.get("TIMELINES", "300"))
+MANY = int(os.environ.get("TIMELINES", "300"))  # more, or fewer, for once
 TIMELINES = st.lists(operations(), min_size=20, max_size=60)
 QUIETLY = settings(
     deadline=None,
@@ -125,6 +125,10 @@ def _check_user(index: Index, timeline: Timeline, user: str) -> None:
     assert index.count_live_by_id(opened, IdRange("e", descending=True)) == sum(doc > "e" for doc, _ in contents)
     by_place = sorted((rows[doc].seq, rows[doc].document) for doc, _ in contents)
     assert index.live(opened, 0, oracle.seq, 100) == by_place
+    assert index.live_rows(opened, 0, oracle.seq, 100) == [
+        (row.seq, row.document, row.id, row.winner, row.leaves, row.purged)
+        for row in sorted((rows[doc] for doc, _ in contents), key=lambda row: row.seq)
+    ]
     assert index.count_live(opened, 0, oracle.seq, 3) == min(3, len(contents))
     assert index.live_descending(opened, oracle.seq + 1, 2) == by_place[::-1][:2]
 

@@ -354,6 +354,39 @@ async def test_what_is_gone_and_every_entry_of_a_channel_are_listed_by_sequence(
     ]
 
 
+async def test_channels_from_which_something_went_are_told(db: DatabaseStore) -> None:
+    await tell(db, document("a", leaf("1-a", "A B")), document("b", leaf("1-a", "C")))
+    await tell(db, document("a", leaf("2-a", "B", after=["1-a"])))  # 3
+    await tell(db, document("b", leaf("2-a", "C", after=["1-a"], deleted=True)))  # 4
+
+    def with_gone(index: Index, after: int, upto: int) -> set[str]:
+        names = {number: name for name, number in index.channel_ids(["A", "B", "C", "*"]).items()}
+        return {names[number] for number in index.with_gone(names.keys(), after, upto)}
+
+    assert await db.read(lambda index: with_gone(index, 0, 9)) == {"A", "C", "*"}
+    assert await db.read(lambda index: with_gone(index, 2, 3)) == {"A"}
+    assert await db.read(lambda index: with_gone(index, 3, 4)) == {"C", "*"}
+    assert await db.read(lambda index: with_gone(index, 4, 9)) == set()
+    assert await db.read(lambda index: index.with_gone([], 0, 9)) == set()
+
+
+async def test_live_rows_tell_what_a_feed_needs(db: DatabaseStore) -> None:
+    await tell(db, document("a", leaf("1-a", "A"), leaf("1-b", "B")), document("b", leaf("1-a", "A B")))
+    await tell(db, document("b", purged=True))
+    await tell(db, document("b", leaf("1-c", "A B")))
+
+    def read(index: Index) -> list[tuple[int, str, str, int, bool]]:
+        channels = list(index.channel_ids(["A", "B"]).values())
+        found = index.live_rows(channels, 0, 9, 9)
+        assert [(row.seq, row.document) for row in found] == list(index.live(channels, 0, 9, 9))
+        assert index.live_rows(channels, 1, 9, 9) == found[1:]
+        assert index.live_rows(channels, 0, 9, 1) == found[:1]
+        assert index.live_rows([], 0, 9, 9) == index.live_rows(channels, 4, 4, 9) == []
+        return [(row.seq, row.id, row.winner, row.leaves, bool(row.purged)) for row in found]
+
+    assert await db.read(read) == [(1, "a", "1-b", 2, False), (4, "b", "1-c", 1, True)]
+
+
 async def test_ids_and_names_that_hold_any_character_stay_apart(db: DatabaseStore) -> None:
     """SQLite's JSON functions end a text at U+0000."""
     ids = ["a", "a\0", "a\0b", "a\0c", "\0", 'a"', "a'", "a\\u0000b", "a\n", "é", "\U0001f642"]
