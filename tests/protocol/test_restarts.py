@@ -48,13 +48,20 @@ async def test_a_write_under_way_is_answered_while_draining(own: Place) -> None:
 
     async def slowly() -> AsyncIterator[bytes]:
         yield body[:5]
-        own.site.gateway.terminate()
         async with httpx.AsyncClient() as other:
-            while await refused(other):
+            while not await taken_up(other):
+                pass
+            own.site.gateway.terminate()
+            while await open_for_others(other):
                 pass
         yield body[5:]
 
-    async def refused(other: httpx.AsyncClient) -> bool:
+    async def taken_up(other: httpx.AsyncClient) -> bool:
+        """Whether the gateway has begun to handle the write: what asks is a request, too."""
+        status = await other.get(f"{own.site.gateway.admin}/_status")
+        return int(status.json()["requests"]) > 1
+
+    async def open_for_others(other: httpx.AsyncClient) -> bool:
         """Whether the gateway still takes new requests."""
         try:
             return (await other.get(f"{own.site.gateway.public}/_up")).status_code == 200
