@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from json.encoder import encode_basestring
 
 from gateway import limits
 from gateway.callers import Caller
@@ -233,20 +234,20 @@ class Feed:
         if query.include_docs:
             docs = await self._include_docs([(row.id, row.revs) for row in rows])
         if query.style == "main_only":
-            rows = [replace(row, revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
+            rows = [row._replace(revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
         if not query.include_docs:
             return [_encoded(row, self._epoch) for row in rows]
         return [_encoded(row, self._epoch, doc) for row, doc in zip(rows, docs, strict=True)]
 
 
 _ABSENT: Document = {}
-_string = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _encoded(row: Row, epoch: str, doc: Document | None = _ABSENT) -> bytes:
     """One row as JSON. A page is made of hundreds, so what is always the same is not left to the encoder."""
-    changes = ",".join([f'{{"rev":{_string(rev)}}}' for rev in row.revs])
-    text = f'{{"seq":"{row.position.encode(epoch)}","id":{_string(row.id)},"changes":[{changes}]'
+    changes = "},".join([f'{{"rev":{encode_basestring(rev)}' for rev in row.revs])
+    changes += "}" if changes else ""
+    text = f'{{"seq":"{row.position.encode(epoch)}","id":{encode_basestring(row.id)},"changes":[{changes}]'
     if row.kind == "deleted":
         text += ',"deleted":true'
     elif row.kind == "loss":

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from gateway import limits
 from gateway.feeds.viewer import Viewer
@@ -34,8 +34,7 @@ class Wanted:
     doc_ids: Collection[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """`revs` are the readable leaves, the winner first; none for a loss, which names no revision (A18)."""
 
     position: Position
@@ -56,8 +55,7 @@ class Page:
 Placed: TypeAlias = tuple[int, DocumentId, "LiveRow | Row"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     position: Position
     document: DocumentId
     row: Row | None  # of what is gone

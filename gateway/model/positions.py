@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.errors import BadParameter
 
@@ -15,9 +16,8 @@ ENDLESS = 2**62
 _FORM = re.compile(r"(?:([0-9]{1,18}):)?(?:([0-9]{0,18}):)?([0-9]{1,18})(?:-([0-9a-zA-Z_-]*))?\Z")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """`major` is a sequence; `minor` is ENDLESS for a plain position."""
+class Position(NamedTuple):
+    """`major` is a sequence; `minor` is ENDLESS for a plain position. A tuple, for a page makes hundreds."""
 
     major: int
     minor: int = ENDLESS
@@ -27,7 +27,7 @@ class Position:
 
     def encode(self, epoch: str) -> str:
         """The form on the wire: `12-3f2a`, `28:5-3f2a`."""
-        return f"{self}-{epoch}"
+        return f"{self.major}-{epoch}" if self.minor == ENDLESS else f"{self.major}:{self.minor}-{epoch}"
 
 
 START = Position(0)
