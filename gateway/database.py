@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -322,7 +322,7 @@ class Database:
             ),
         )
 
-    def _validity(self, caller: Caller) -> Any:
+    def _validity(self, caller: Caller) -> Callable[[], Awaitable[None]]:
         """A check that the caller may go on: not deleted, disabled or with another password since the first check."""
         first: list[Any] = []
 

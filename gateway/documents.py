@@ -17,6 +17,7 @@ from gateway.errors import Deleted, Forbidden, GatewayError, NotFound, Unreadabl
 from gateway.feeds.viewer import Viewer
 from gateway.feeds.viewers import Viewers
 from gateway.model.leaves import Leaf
+from gateway.model.positions import Position
 from gateway.model.revisions import generation, history
 from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, DocumentQuery
 from gateway.store.protocol import DatabaseStore, DocumentRow, IdRange, Index
@@ -223,20 +224,20 @@ class Documents:
             limits.UNLIMITED_COUNT if query.limit is None else query.limit,
         )
 
-        def read(index: Index) -> tuple[Sequence[DocumentRow], int, int, int]:
+        def read(index: Index) -> tuple[Sequence[DocumentRow], int, int, str]:
             who = self._viewers.of(index, caller.user)
             total = index.count_live_by_id(who.opened)
             below = index.count_live_by_id(who.opened, asked)
-            return index.live_by_id(who.opened, asked), total, below, index.state.last_seq
+            return index.live_by_id(who.opened, asked), total, below, _update_seq(index)
 
-        found, total, below, last_seq = await self._store.read(read)
+        found, total, below, update_seq = await self._store.read(read)
         rows: list[dict[str, Any]] = [{"id": row.id, "key": row.id, "value": {"rev": row.winner}} for row in found]
         if query.include_docs:
             refs = [RevisionRef(row.id, row.winner or "") for row in found]
             await self._include(caller, rows, refs, query)
         answer: dict[str, Any] = {"total_rows": total, "offset": min(total, below + query.skip), "rows": rows}
         if query.update_seq:
-            answer["update_seq"] = last_seq
+            answer["update_seq"] = update_seq
         return answer
 
     async def _all_docs_by_keys(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
@@ -269,13 +270,13 @@ class Documents:
                 query,
             )
 
-        def read(index: Index) -> tuple[int, int]:
-            return index.count_live_by_id(self._viewers.of(index, caller.user).opened), index.state.last_seq
+        def read(index: Index) -> tuple[int, str]:
+            return index.count_live_by_id(self._viewers.of(index, caller.user).opened), _update_seq(index)
 
-        total, last_seq = await self._store.read(read)
+        total, update_seq = await self._store.read(read)
         answer: dict[str, Any] = {"total_rows": total, "offset": None, "rows": rows}
         if query.update_seq:
-            answer["update_seq"] = last_seq
+            answer["update_seq"] = update_seq
         return answer
 
     async def _include(
@@ -327,6 +328,11 @@ class Documents:
         for at, doc in zip(with_attachments, read, strict=True):
             docs[at] = doc
         return docs
+
+
+def _update_seq(index: Index) -> str:
+    """In the form of a feed's sequences, so that a client may go on from it."""
+    return Position(index.state.last_seq).encode(index.state.epoch)
 
 
 def _shown(doc: Document, *, revs: bool) -> Document:

@@ -32,10 +32,6 @@ class Viewer:
         """Those leaves that may be read, in their order."""
         return [leaf for leaf in leaves if self.can_read(leaf)]
 
-    @property
-    def sees_all(self) -> bool:
-        return self.star in self.opened
-
 
 def viewer(index: Index, user: str | None, channels: Collection[str] | None = None) -> Viewer:
     """The viewer of a user (None: an administrator, who has `*` from the beginning), through a channel filter or not.

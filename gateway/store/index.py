@@ -183,13 +183,12 @@ class SqliteIndex:
         if self.star in channels and below is None:
             return self.state.doc_count
         source, values = self._live_documents(channels)
-        condition, bound = "", ()
         if below is not None:
             if below.start is None:
                 return 0
-            condition, bound = f"AND d.doc {'>' if below.descending else '<'} ?", (below.start,)  # type: ignore[assignment]
-        found = self._sql(f"SELECT count(*) FROM {source} {condition}", (*values, *bound)).fetchone()
-        return int(found[0])
+            source += f" AND d.doc {'>' if below.descending else '<'} ?"
+            values = (*values, below.start)
+        return int(self._sql(f"SELECT count(*) FROM {source}", values).fetchone()[0])
 
     def _live_documents(self, channels: Collection[ChannelId]) -> tuple[str, tuple[object, ...]]:
         """FROM and WHERE that give each document alive in any of `channels` once, at the cost of what they hold; a
