@@ -136,6 +136,14 @@ async function answer(command) {
   }
 }
 
+// PouchDB asks its remote for `info()` beside each checkpoint and looks at nothing but success (finishBatch in
+// pouchdb-replication): a connection that breaks right then is a rejection that nobody handles. A browser notes it on its
+// console, Node would end. What else nobody handles is a defect, here or there, and does end this process.
+process.on("unhandledRejection", (error) => {
+  if (error?.name !== "FetchError" || error.type !== "system") throw error;
+  console.error(`unhandled, as in a browser: ${error.message}`);
+});
+
 createInterface({ input: process.stdin })
   .on("line", (line) => answer(JSON.parse(line, decode)))
   .on("close", () => process.exit(0));

@@ -32,7 +32,9 @@ class Proxy:
     target: str
     url: str = ""
     seen: list[Request] = field(default_factory=list)
+    broken: list[Request] = field(default_factory=list)
     _held_path: str | None = None
+    _breaking: tuple[str, str] | None = None
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _session: aiohttp.ClientSession | None = None
@@ -45,6 +47,18 @@ class Proxy:
     def release(self) -> None:
         self._held_path = None
         self._released.set()
+
+    def break_off(self, method: str, suffix: str) -> None:
+        """From now on the connection of each such request ends without an answer; `broken` lists them."""
+        self._breaking = (method, suffix)
+
+    def mend(self) -> None:
+        self._breaking = None
+
+    async def broke_off(self) -> None:
+        """Wait until a request was broken off."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
+            await self._news.wait_for(lambda: bool(self.broken))
 
     async def request(self, method: str, suffix: str, **query: str) -> Request:
         """Wait for a request to a path that ends so, with these parameters among its own; the first since ever."""
@@ -70,9 +84,14 @@ class Proxy:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._session is not None
+        asked = Request(request.method, request.path, dict(parse_qsl(request.query_string)))
+        breaks = self._breaks(asked)
         async with self._news:
-            self.seen.append(Request(request.method, request.path, dict(parse_qsl(request.query_string))))
+            (self.broken if breaks else self.seen).append(asked)
             self._news.notify_all()
+        if breaks and request.transport is not None:
+            request.transport.abort()
+            return web.Response(status=502)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         response: web.StreamResponse | None = None
         try:
@@ -97,6 +116,12 @@ class Proxy:
             if request.transport is not None:
                 request.transport.abort()
         return response or web.Response(status=502)
+
+    def _breaks(self, asked: Request) -> bool:
+        if self._breaking is None:
+            return False
+        method, suffix = self._breaking
+        return asked.method == method and asked.path.endswith(suffix)
 
     async def _held(self, request: web.BaseRequest) -> None:
         if self._held_path is not None and request.path.endswith(self._held_path):

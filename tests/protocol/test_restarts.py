@@ -115,6 +115,24 @@ async def test_a_live_sync_goes_on_after_a_restart(own: Place, driver: Driver) -
         await running.cancel()
 
 
+async def test_a_live_sync_outlives_a_connection_that_breaks_beside_a_checkpoint(own: Place, driver: Driver) -> None:
+    ann = await own.user("ann", own.name("a"))
+    async with proxy_to(own.site.gateway.public) as proxy:
+        device = await driver.device("ann")
+        remote = await driver.remote(f"http://{ann.name}:{ann.name}-pw@{proxy.url[7:]}/notes")
+        running = await device.sync(remote)
+        await running.event("paused")
+        proxy.break_off("GET", "/notes/")  # PouchDB's `info()`, asked for with each checkpoint
+        await ann.put(own.name("first"), channels=own.name("a"))
+        await device.holds(own.name("first"))
+        await proxy.broke_off()
+        proxy.mend()
+        await ann.put(own.name("second"), channels=own.name("a"))
+        await device.holds(*own.names("first", "second"))
+        assert running.seen("error") == []
+        await running.cancel()
+
+
 async def test_a_replication_goes_on_from_its_checkpoint_after_both_ends_restarted(own: Place, tmp_path: Path) -> None:
     ann = await own.user("ann", own.name("a"))
     ids = [own.name(f"d{number}") for number in range(5)]
