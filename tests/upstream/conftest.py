@@ -14,12 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway import limits
 from gateway.couch.client import CouchDB
 from gateway.couch.upstream import ChangeRow, Document, Idle, Upstream, UpstreamDatabase
 from gateway.embedded import EmbeddedServer
 from gateway.embedded.http.app import Credentials, serve
 
 COUCHDB_URL = os.environ.get("TEST_COUCHDB_URL")
+
+
+@pytest.fixture(autouse=True)
+def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty feed over HTTP says that it is idle with its first heartbeat."""
+    monkeypatch.setattr(limits, "UPSTREAM_HEARTBEAT_SECONDS", 0.2)
 
 
 @pytest.fixture(
