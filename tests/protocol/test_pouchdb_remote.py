@@ -86,7 +86,8 @@ async def test_live_changes_with_a_channel_filter_and_with_ids(notes: Place, dri
 async def test_changes_in_pages_end_with_the_last_position(notes: Place, driver: Driver) -> None:
     ann = await notes.user("ann", notes.name("a"))
     ids = [notes.name(f"d{number}") for number in range(7)]
-    await ann.bulk(*({"_id": id, "channels": notes.name("a")} for id in ids))
+    for id in ids:
+        await ann.put(id, channels=notes.name("a"))
     feed = await (await driver.remote(ann.url)).changes(batch_size=3)
     done = await feed.event("complete")
     assert [row["id"] for row in done["results"]] == ids
