@@ -96,6 +96,21 @@ HASH_PASSES_COUNT: Final = 2
 HASHES_AT_ONCE_COUNT: Final = 2  # argon2 is memory-hard by design
 HASHES_WAITING_COUNT: Final = 200  # logins waiting for a hash; past that 503
 
+# Sessions
+SESSION_SECONDS: Final = 600  # as CouchDB, without use
+SESSION_SECONDS_OF_ADMIN: Final = 86_400  # made for a user on the admin port, as Sync Gateway
+SESSION_SECONDS_MIN: Final = 10
+SESSION_SECONDS_MAX: Final = 31 * 86_400
+SESSIONS_COUNT: Final = 100_000  # stored, of all users
+SESSIONS_OF_USER_COUNT: Final = 1_000  # of one user; one more ends the one with the least time left
+SESSIONS_OF_ADMINS_COUNT: Final = 1_000  # of all admins, in memory
+SESSIONS_KEPT_COUNT: Final = 25_000  # kept in memory, beside those with running requests
+SESSION_SWEEP_SECONDS: Final = 1.0  # between looks at whose time is over, and what was renewed
+SESSION_HOUSEKEEPING_SECONDS: Final = 60.0  # between removals of what is over from the store
+SESSION_REMOVALS_COUNT: Final = 1_000  # in one transaction
+LOGIN_DATABASES_COUNT: Final = 20  # in which one POST /_session tries a name
+LOGIN_BODY_BYTES: Final = 16_384
+
 # Local documents
 LOCAL_DOCUMENT_BYTES: Final = 1_000_000
 LOCAL_DOCUMENTS_COUNT: Final = 10_000  # of one user
@@ -134,6 +149,8 @@ def check() -> None:
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
         "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
+        "a session lasts longer than a look at it": SESSION_SECONDS_MIN >= 5 * SESSION_SWEEP_SECONDS,
+        "a password fits into a login": LOGIN_BODY_BYTES >= 12 * PASSWORD_CHARACTERS,
         "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

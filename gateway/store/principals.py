@@ -16,9 +16,9 @@ from gateway.store.transaction import Transaction
 ADMIN = "admin"
 
 
-def _row(connection: sqlite3.Connection, database: int, kind: str, name: str) -> tuple[int, Any, int] | None:
-    found: tuple[int, Any, int] | None = connection.execute(
-        "SELECT id, properties, seq FROM principal WHERE database = ? AND kind = ? AND name = ?",
+def _row(connection: sqlite3.Connection, database: int, kind: str, name: str) -> tuple[int, Any, int, int] | None:
+    found: tuple[int, Any, int, int] | None = connection.execute(
+        "SELECT id, properties, seq, login_seq FROM principal WHERE database = ? AND kind = ? AND name = ?",
         (database, kind, name),
     ).fetchone()
     return found
@@ -49,9 +49,16 @@ def put(
     if not exists:
         tx.begin_life(principal, seq)
     tx.sql("UPDATE principal SET properties = ?, seq = ? WHERE id = ?", (json.dumps(after), seq, principal))
+    if not exists or _ends_logins(before, after):
+        tx.sql("UPDATE principal SET login_seq = ? WHERE id = ?", (seq, principal))
     if kind == "user":
         tx.touch_user(name)
     return not exists
+
+
+def _ends_logins(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    disabled = bool(after.get("disabled")) and not before.get("disabled")
+    return disabled or before.get("password") != after.get("password")
 
 
 def delete(tx: Transaction, connection: sqlite3.Connection, kind: PrincipalKind, name: str) -> None:
@@ -83,6 +90,7 @@ def get(connection: sqlite3.Connection, index: SqliteIndex, database: int, kind:
         frozenset(_names(connection, row[0], "role")),
         {names[channel]: since for channel, since in held.items()},
         frozenset(_held_roles(connection, row[0])),
+        row[3],
     )
 
 

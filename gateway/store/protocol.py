@@ -95,6 +95,7 @@ class Principal:
     admin_roles: frozenset[str]
     channels: Mapping[str, int]  # every channel it has now, through roles too, with the sequence since when
     roles: frozenset[str]  # roles it has now, existing ones only
+    login_seq: int = 0  # of a user: logins made at another one are over (new password, disabled, created again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,20 @@ class PrincipalChange:
     properties: Mapping[str, Any] = field(default_factory=dict)
     admin_channels: Collection[str] | None = None
     admin_roles: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A login that goes on. `token` is the SHA-256 of what the client holds, `expires_at` unix seconds.
+
+    `logins`: for each database in which the session is a user, the user's login_seq it was made at; 0 never holds.
+    """
+
+    token: bytes
+    name: str
+    logins: Mapping[str, int]
+    ttl_s: float
+    expires_at: float
 
 
 class LiveRow(NamedTuple):
@@ -269,8 +284,43 @@ class DatabaseStore(Protocol):
         """(doc, rev, body) by id."""
 
 
+class SessionStore(Protocol):
+    """Sessions. A user's session is in the store until it ends or, at the latest, its time is over."""
+
+    async def create(self, session: StoredSession, now: float) -> list[bytes]:
+        """Store it; the tokens of those that ended for it, because one of its users has SESSIONS_OF_USER_COUNT already:
+        the ones with the least time left. Databases and users that are not known are left out. `now` is unix seconds.
+
+        Raises Unavailable when there are SESSIONS_COUNT, and none of them is over.
+        """
+
+    async def find(self, token: bytes) -> StoredSession | None:
+        """Also one whose time is over, and logins that do not hold any more."""
+
+    async def renew(self, until: Mapping[bytes, float]) -> None:
+        """token → expires_at; those that ended are left out."""
+
+    async def delete(self, token: bytes) -> None: ...
+
+    async def end_logins(self, database: str, user: str, token: bytes | None = None) -> list[bytes]:
+        """Let sessions (all, or the one) be this user no more; the tokens of those that were. In other databases they
+        go on."""
+
+    async def forget_expired(self, before: float, limit: int) -> int:
+        """Remove sessions whose time was over before that time, at most `limit`; how many."""
+
+    async def databases_of(self, user: str) -> list[str]:
+        """The databases that have a user of this name, in order."""
+
+    async def most_databases_of_a_user(self) -> int:
+        """In how many databases there is a user of the name that is in most of them, the guest aside."""
+
+
 class MetadataStore(Protocol):
     """The gateway's own database."""
+
+    @property
+    def sessions(self) -> SessionStore: ...
 
     async def database(self, name: str) -> DatabaseStore:
         """The store of one database, made if missing."""

@@ -26,6 +26,7 @@ from gateway.store.protocol import (
     PrincipalKind,
     Publication,
 )
+from gateway.store.sessions import SqliteSessions
 from gateway.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         """Open the file, created and migrated if need be. Raises StoreError naming it. Blocks; call it at start."""
         self._connections = Connections(path)
+        self.sessions = SqliteSessions(self._connections)
         self._listeners: list[Callable[[Publication], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 

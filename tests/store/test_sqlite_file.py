@@ -52,6 +52,27 @@ async def test_a_store_of_an_older_version_is_migrated_and_keeps_its_data(
     assert {"added", "more"} <= tables(path)
 
 
+async def test_users_of_a_store_that_knew_no_sessions_can_have_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metadata.db"
+    known = migrations()
+    monkeypatch.setattr(connections, "migrations", lambda: known[:1])
+    with closing(connect(path)) as connection:
+        migrate(connection)
+        connection.executescript(
+            "INSERT INTO database (name, epoch) VALUES ('notes', 'e');"
+            "INSERT INTO channel (database, name) VALUES (1, '!'), (1, '*');"
+            "INSERT INTO principal (database, kind, name, properties, seq) VALUES (1, 'user', 'ann', '{}', 7);"
+        )
+    monkeypatch.undo()
+    store = SqliteStore(path)
+    found = await (await store.database("notes")).principal("user", "ann")
+    assert found is not None
+    assert found.login_seq == 7
+    await store.close()
+
+
 async def test_a_migration_that_fails_leaves_the_version_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
