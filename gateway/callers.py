@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gateway.auth.sessions import Session
 from gateway.model.names import GUEST
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user of one database (`GUEST` when nobody logged in), or an administrator, for whom `user` is None."""
+    """A user of one database (`GUEST` when nobody logged in), or an administrator, for whom `user` is None.
+
+    `login_seq` is the user's at the moment of the login: at another one the login is over. `session`: what the client's
+    cookie stands for, if that was the login.
+    """
 
     user: str | None
     admin: str | None = None
+    login_seq: int | None = field(default=None, compare=False)
+    session: Session | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_admin(self) -> bool:
@@ -28,5 +35,5 @@ class Caller:
         return f"user:{self.user}" if self.user is not None else f"admin:{self.admin}"
 
 
-def administrator(name: str = "admin") -> Caller:
-    return Caller(None, name)
+def administrator(name: str = "admin", session: Session | None = None) -> Caller:
+    return Caller(None, name, session=session)

@@ -15,6 +15,7 @@ from gateway import limits
 from gateway.accounts import Accounts
 from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
+from gateway.auth.sessions import Session
 from gateway.callers import Caller
 from gateway.couch.batching import Batcher
 from gateway.couch.revision_cache import RevisionCache, RevisionReader
@@ -27,6 +28,7 @@ from gateway.errors import (
     GatewayError,
     InvalidLogin,
     NotFound,
+    SessionOver,
     TooLarge,
     Unauthorized,
     UpstreamError,
@@ -165,14 +167,34 @@ class Database:
         verdict = await self._credentials.verify(self.name, name, password, stored)
         if not verdict.ok or user is None or user.properties.get("disabled"):
             raise InvalidLogin
-        return Caller(name)
+        return Caller(name, login_seq=user.login_seq)
+
+    async def resume(self, session: Session) -> Caller:
+        """Who a session is here. Raises SessionOver for one that is not, or not any more, a user of this database."""
+        user = await self._user(session.name)
+        if user is None or user.properties.get("disabled") or not session.holds(self.name, user.login_seq):
+            raise SessionOver
+        return Caller(session.name, login_seq=user.login_seq, session=session)
+
+    async def without_password(self, name: str) -> Caller:
+        """A user for whom an administrator makes a session. Raises NotFound; Forbidden for a disabled user."""
+        user = await self._user(name) if name != GUEST else None
+        if user is None:
+            raise NotFound
+        if user.properties.get("disabled"):
+            raise Forbidden("the user is disabled")
+        return Caller(name, login_seq=user.login_seq)
+
+    def session_ended(self, user: str | None) -> None:
+        """A session of this user (None: of an administrator) is over: its running feeds look at it."""
+        self._wakes.recheck(user)
 
     async def guest(self) -> Caller:
         """The guest, or Unauthorized when the guest is disabled."""
         user = await self._user(GUEST)
         if user is None or user.properties.get("disabled"):
             raise Unauthorized
-        return Caller(GUEST)
+        return Caller(GUEST, login_seq=user.login_seq)
 
     async def _user(self, name: str) -> Principal | None:
         if name not in self._users:
@@ -193,11 +215,10 @@ class Database:
             context = {"name": None if caller.is_guest else caller.user, "roles": [], "channels": {}}
             if user is not None:
                 context |= {"roles": sorted(user.roles), "channels": {"!": 1, **user.channels}}
-        return {
-            "ok": True,
-            "userCtx": context,
-            "info": {"authentication_handlers": ["default"], "authenticated": "default"},
-        }
+        info: dict[str, Any] = {"authentication_handlers": ["cookie", "default"]}
+        if not caller.is_guest:
+            info["authenticated"] = "default" if caller.session is None else "cookie"
+        return {"ok": True, "userCtx": context, "info": info}
 
     # Users and roles: Sync Gateway's JSON; kind is "user" or "role"
 
@@ -323,20 +344,25 @@ class Database:
         )
 
     def _validity(self, caller: Caller) -> Callable[[], Awaitable[None]]:
-        """A check that the caller may go on: not deleted, disabled or with another password since the first check."""
-        first: list[Any] = []
+        """A check that the caller may go on: not deleted, disabled or with another password since the login (or the
+        first check), and the session, if it was one, not over."""
+        first: list[int] = [] if caller.login_seq is None else [caller.login_seq]
+        session = caller.session
 
         async def check() -> None:
+            if session is not None and session.over:
+                raise SessionOver
             if caller.user is None:
                 return
             user = await self._user(caller.user)
             if user is None or user.properties.get("disabled"):
                 raise Unauthorized("the login is not valid any more")
-            password = user.properties.get("password")
             if not first:
-                first.append(password)
-            elif first[0] != password:
-                raise Unauthorized("the password was changed")
+                first.append(user.login_seq)
+            elif first[0] != user.login_seq:  # another password, or disabled or deleted meanwhile
+                raise Unauthorized("the login is not valid any more")
+            if session is not None and not session.holds(self.name, user.login_seq):
+                raise SessionOver
 
         return check
 

@@ -106,6 +106,13 @@ class InvalidLogin(Unauthorized):
     default_reason = "Invalid login"
 
 
+class SessionOver(Unauthorized):
+    """A session cookie that does not hold, or not any more; never taken for the guest."""
+
+    code = "CG2002"
+    default_reason = "the session is over, log in again"
+
+
 class Forbidden(GatewayError):
     status, error, code = 403, "forbidden", "CG3000"
     default_reason = "forbidden"

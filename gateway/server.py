@@ -16,21 +16,26 @@ from gateway.accounts import Accounts
 from gateway.auth.admins import Admins
 from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
+from gateway.auth.sessions import Session, Sessions
+from gateway.callers import Caller
 from gateway.couch.open import open_upstream
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import Upstream
 from gateway.database import Database
 from gateway.errors import GatewayError
 from gateway.http.call import Gate
+from gateway.http.cookies import CookieForm
 from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
+from gateway.logins import Logins
 from gateway.settings.addresses import Address
 from gateway.settings.load import load
 from gateway.settings.problems import SettingsError
 from gateway.settings.values import Settings
 from gateway.store.connections import StoreError
 from gateway.store.lock import StoreLock
+from gateway.store.protocol import SessionStore
 from gateway.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,22 @@ class OpenDatabases:
     def names(self) -> Sequence[str]:
         return sorted(self.by_name)
 
+    def open_logins(self, store: SessionStore) -> None:
+        """Before anybody can log in to the server."""
+        self._logins = Logins(store, self.by_name, self.refuse_login)
+
+    async def login(self, name: str, password: str) -> list[tuple[Database, Caller]]:
+        """Log in to every database that has this user."""
+        return await self._logins.login(name, password)
+
+    def session_ended(self, session: Session) -> None:
+        """The feeds that run by this session are to look at it."""
+        names = self.by_name if session.admin else session.logins
+        for name in names:
+            database = self.by_name.get(name)
+            if database is not None:
+                database.session_ended(None if session.admin else session.name)
+
     async def refuse_login(self, name: str, password: str) -> None:
         """Take as long as a wrong login at a database that exists."""
         await self._credentials.verify("", name, password, None)
@@ -69,6 +90,7 @@ class Server:
         self._open = OpenDatabases(self._credentials)
         self._lock: StoreLock | None = None
         self._store: SqliteStore | None = None
+        self._sessions: Sessions | None = None
         self._upstream: Upstream | None = None
         self._traffic = Traffic()
         self._runners: dict[str, web.ServerRunner] = {}
@@ -110,13 +132,17 @@ class Server:
         try:
             self._lock = await asyncio.to_thread(StoreLock, self._settings.metadata)
             self._store = await asyncio.to_thread(SqliteStore, self._settings.metadata)
+            sessions = self._settings.sessions
+            self._sessions = Sessions(self._store.sessions, ttl_s=sessions.timeout_s, ended=self._open.session_ended)
+            self._sessions.start()
+            self._open.open_logins(self._store.sessions)
             self._upstream = await self._connect()
             cache = RevisionCache()
             for database in self._settings.databases.values():
                 self._open.by_name[database.name] = await Database.open(
                     database, self._store, self._upstream, cache, self._passwords, self._credentials
                 )
-            await self._listen()
+            await self._listen(self._sessions)
         except StoreError as error:
             raise StartError(str(error)) from error
         except GatewayError as error:
@@ -133,8 +159,9 @@ class Server:
         await upstream.check()
         return upstream
 
-    async def _listen(self) -> None:
+    async def _listen(self, sessions: Sessions) -> None:
         listen = self._settings.listen
+        cookie = CookieForm(self._settings.sessions.same_site, self._settings.sessions.secure)
         admins = Admins(self._settings.admins, self._credentials)
         for name, address in (("public", listen.public), ("admin", listen.admin), ("metrics", listen.metrics)):
             if address is None:
@@ -146,6 +173,8 @@ class Server:
                 admins=admins,
                 admin_names=frozenset(self._settings.admins),
                 allow_admins=name == "public" and self._settings.public.allow_admins,
+                sessions=sessions,
+                cookie_form=cookie,
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()
@@ -205,6 +234,8 @@ class Server:
             await asyncio.gather(self._reloading, return_exceptions=True)
         for database in self._open.by_name.values():
             await database.close()
+        if self._sessions is not None:
+            await self._sessions.close()
         if self._upstream is not None:
             await self._upstream.close()
         if self._store is not None:
@@ -216,13 +247,15 @@ class Server:
 
 
 def needs_restart(before: Settings, after: Settings) -> bool:
-    """Whether something changed that only a restart brings in: ports, upstream, admins, databases, sync functions."""
+    """Whether something changed that only a restart brings in: ports, upstream, admins, sessions, databases, sync
+    functions."""
 
     def fixed(settings: Settings) -> object:
         databases = {
             name: (database.upstream, database.sync_source, database.hide_existence)
             for name, database in settings.databases.items()
         }
-        return settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public, databases
+        of_server = settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public
+        return of_server, settings.sessions, databases
 
     return fixed(before) != fixed(after)

@@ -38,7 +38,16 @@ def test_an_example_of_the_configuration_page_loads(text: str, tmp_path: Path) -
 
 def test_every_key_of_the_config_file_is_explained() -> None:
     page = CONFIGURATION.read_text(encoding="utf-8")
-    sections = [(), ("listen",), ("couchdb",), ("public",), ("logging",), ("admins", "x"), ("databases", "x")]
+    sections = [
+        (),
+        ("listen",),
+        ("couchdb",),
+        ("public",),
+        ("sessions",),
+        ("logging",),
+        ("admins", "x"),
+        ("databases", "x"),
+    ]
     sections += [("databases", "x", "guest"), ("databases", "x", "users", "x"), ("databases", "x", "roles", "x")]
     assert set(keys_at(())) == set(ConfigFile.model_fields)
     for section in sections:

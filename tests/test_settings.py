@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Address, Problem, Settings, SettingsError, load
+from gateway.settings import Address, Problem, SessionSettings, Settings, SettingsError, load
 
 SMALL = """
 couchdb: {url: "http://127.0.0.1:5984"}
@@ -98,6 +98,7 @@ class TestWhatItGives:
         assert settings.listen.metrics == ("127.0.0.1", 4986)
         assert settings.metadata == tmp_path / "data/metadata.db"
         assert settings.logging.level == "info"
+        assert settings.sessions == SessionSettings(600, "lax", secure=False)
         assert settings.admins == {}
         notes = settings.databases["notes"]
         assert notes.upstream == "notes"
@@ -106,6 +107,12 @@ class TestWhatItGives:
         assert notes.guest.disabled
         assert notes.users == {}
         assert notes.roles == {}
+
+    def test_sessions_are_configured(self, tmp_path: Path) -> None:
+        text = SMALL + 'sessions: {timeout_s: "${TIMEOUT:-3600}", same_site: none, secure: true}\n'
+        assert read(tmp_path, text).sessions == SessionSettings(3_600, "none", secure=True)
+        text = SMALL + 'sessions: {timeout_s: 60, same_site: strict, secure: "${SECURE:-auto}"}\n'
+        assert read(tmp_path, text).sessions == SessionSettings(60, "strict", secure=False)
 
     def test_json_is_read_too_also_with_tabs_and_escapes(self, tmp_path: Path) -> None:
         value = {
@@ -352,6 +359,10 @@ class TestProblems:
             ("databases: {n: {upstream: _users}}", "databases.n.upstream", "Only lowercase"),
             ("databases: {n: {sync: }}", "databases.n.sync", "must be text"),
             ("databases: {n: {sync: ' '}}", "databases.n.sync", "leave the key out"),
+            ("sessions: {timeout_s: 9}", "sessions.timeout_s", "must be a number of seconds from 10 to 2678400"),
+            ("sessions: {timeout_s: ten}", "sessions.timeout_s", "must be a number of seconds from 10 to 2678400"),
+            ("sessions: {same_site: off}", "sessions.same_site", "must be 'lax', 'strict' or 'none'"),
+            ("sessions: {secure: false}", "sessions.secure", "must be auto or true"),
             ("logging: {level: loud}", "logging.level", "must be 'debug', 'info', 'warning' or 'error'"),
             ("metadata: data/metadata.db", "metadata", "must be sqlite:PATH"),
             ("metadata: 'sqlite::memory:'", "metadata", "must name a file"),

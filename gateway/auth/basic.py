@@ -36,8 +36,17 @@ def parse_basic(header: str | None) -> BasicCredentials | None:
     except (binascii.Error, UnicodeError):
         raise InvalidLogin from None
     name, colon, password = text.partition(":")
-    if not colon or not name or len(name.encode()) > limits.NAME_BYTES or len(password) > limits.PASSWORD_CHARACTERS:
-        raise InvalidLogin
-    if any(character < " " or character == "\x7f" for character in text):
+    if not colon or not is_login(name, password):
         raise InvalidLogin
     return BasicCredentials(name, password)
+
+
+def is_login(name: str, password: str) -> bool:
+    """Whether these can be anybody's name and password, as far as their lengths and characters go."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    if not name or size > limits.NAME_BYTES or len(password) > limits.PASSWORD_CHARACTERS:
+        return False
+    return not any(character < " " or character == "\x7f" for character in name + password)

@@ -39,14 +39,20 @@ def check_local_request(headers: Mapping[str, str]) -> None:
     if host is None or not is_loopback(host[0]):
         raise Forbidden("without admins in the config file, this port answers only to localhost and loopback addresses")
     origin = headers.get("Origin")
-    if origin is not None:
-        scheme, separator, authority = origin.partition("://")
-        default_port = _DEFAULT_PORTS.get(scheme.lower())
-        named = _split(authority)
-        if not separator or default_port is None or named is None or not _same(named, host, default_port):
-            raise Forbidden("without admins in the config file, this port refuses requests of web pages elsewhere")
+    if origin is not None and not same_origin(origin, headers.get("Host", "")):
+        raise Forbidden("without admins in the config file, this port refuses requests of web pages elsewhere")
     if headers.get("Sec-Fetch-Site", "none").strip().lower() not in {"same-origin", "none"}:
         raise Forbidden("without admins in the config file, this port refuses requests of web pages elsewhere")
+
+
+def same_origin(origin: str, host: str) -> bool:
+    """Whether the values of `Origin` and `Host` name the same host and port."""
+    scheme, separator, authority = origin.partition("://")
+    default_port = _DEFAULT_PORTS.get(scheme.lower())
+    named, asked = _split(authority), _split(host)
+    if not separator or default_port is None or named is None or asked is None:
+        return False
+    return _same(named, asked, default_port)
 
 
 def _same(one: tuple[str, int | None], other: tuple[str, int | None], default_port: int) -> bool:

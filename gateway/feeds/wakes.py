@@ -20,6 +20,7 @@ class Waiter:
         self.upto = 0  # every sequence up to here was delivered, or does not concern this feed
         self.entries: dict[str, Entry] = {}  # by document: only its last change counts
         self.reread = False
+        self.unchecked = False  # somebody's login ended: this feed may not wait before it has looked
         self.woken = asyncio.Event()
 
     def offer(self, publication: Publication, entries: Iterable[Entry]) -> None:
@@ -45,6 +46,13 @@ class Waiter:
         if self.reread or self.entries:
             self.woken.set()
 
+    def recheck(self) -> None:
+        """Wake the feed, which then asks again whether its caller may go on, and reads the store."""
+        self.unchecked = True
+        self.reread = True
+        self.entries.clear()
+        self.woken.set()
+
     def take(self) -> tuple[list[Entry], int]:
         """The rows that came, in order of their sequences, and up to where they are complete; they are the feed's now.
 
@@ -62,7 +70,7 @@ class Wakes:
     def __init__(self, last_seq: int) -> None:
         self.last_seq = last_seq
         self._by_channel: dict[ChannelId, set[Waiter]] = {}
-        self._by_user: dict[str, set[Waiter]] = {}
+        self._by_user: dict[str | None, set[Waiter]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -74,12 +82,12 @@ class Wakes:
             raise Unavailable(f"more than {limits.FEEDS_COUNT} feeds are waiting")
         self._count += 1
         waiter = Waiter(user)
-        if user is not None:
-            self._by_user.setdefault(user, set()).add(waiter)
+        self._by_user.setdefault(user, set()).add(waiter)
         return waiter
 
     def watch(self, waiter: Waiter, channels: Collection[ChannelId], upto: int) -> bool:
-        """Wake it from now on for changes in `channels` after `upto`; False if there were some already, unseen."""
+        """Wake it from now on for changes in `channels` after `upto`; False if there were some already, unseen, or if
+        it was to look again at its caller."""
         self._unwatch(waiter)
         waiter.channels = frozenset(channels)
         waiter.upto = upto
@@ -88,7 +96,8 @@ class Wakes:
         waiter.woken.clear()
         for channel in waiter.channels:
             self._by_channel.setdefault(channel, set()).add(waiter)
-        return self.last_seq <= upto
+        unchecked, waiter.unchecked = waiter.unchecked, False
+        return self.last_seq <= upto and not unchecked
 
     def _unwatch(self, waiter: Waiter) -> None:
         for channel in waiter.channels:
@@ -101,11 +110,15 @@ class Wakes:
     def leave(self, waiter: Waiter) -> None:
         self._unwatch(waiter)
         self._count -= 1
-        if waiter.user is not None:
-            waiting = self._by_user[waiter.user]
-            waiting.discard(waiter)
-            if not waiting:
-                del self._by_user[waiter.user]
+        waiting = self._by_user[waiter.user]
+        waiting.discard(waiter)
+        if not waiting:
+            del self._by_user[waiter.user]
+
+    def recheck(self, user: str | None) -> None:
+        """Let the feeds of a user (None: of administrators) see whether they may go on."""
+        for waiter in self._by_user.get(user, ()):
+            waiter.recheck()
 
     def publish(self, publication: Publication) -> None:
         """Hand a commit to the feeds that it concerns."""

@@ -11,9 +11,11 @@ from aiohttp import web
 
 from gateway import limits
 from gateway.auth.admins import Admins
+from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
 from gateway.database import Database
 from gateway.http import answers
+from gateway.http.cookies import CookieForm, session_token, set_cookie
 from gateway.http.params import Options
 from gateway.http.traffic import Traffic
 
@@ -26,6 +28,11 @@ class Databases(Protocol):
     def names(self) -> Sequence[str]:
         """Sorted."""
 
+    async def login(self, name: str, password: str) -> list[tuple[Database, Caller]]:
+        """Log in to every database that has this user with this password, up to LOGIN_DATABASES_COUNT; none: a wrong
+        login. Time does not tell whether there are any. Raises Unavailable as `Database.login` does.
+        """
+
     async def refuse_login(self, name: str, password: str) -> None:
         """Take as long as a wrong login at a database that exists, so that time does not tell which exist.
 
@@ -37,7 +44,10 @@ class Databases(Protocol):
 class Gate:
     """Who may come in at one listener, and to what."""
 
-    __slots__ = ("admin_names", "admins", "allow_admins", "databases", "name", "traffic")
+    __slots__ = (
+        *("admin_names", "admins", "allow_admins", "cookie_form", "databases", "name", "sessions", "traffic"),
+        "trusts",
+    )
 
     def __init__(
         self,
@@ -48,20 +58,29 @@ class Gate:
         admins: Admins,
         admin_names: frozenset[str],
         allow_admins: bool,
+        sessions: Sessions,
+        cookie_form: CookieForm = CookieForm(),  # noqa: B008 - a frozen value
+        trusts: Callable[[web.BaseRequest], bool] = lambda request: False,
     ) -> None:
-        """`admin_names` are those that `admins` knows; a name that is not among them costs no check of a password."""
+        """`admin_names` are those that `admins` knows; a name that is not among them costs no check of a password.
+
+        `trusts`: whether a page of the request's `Origin` may use session cookies; pages of the gateway's own may.
+        """
         self.name = name
         self.databases = databases
         self.traffic = traffic
         self.admins = admins
         self.admin_names = admin_names
         self.allow_admins = allow_admins
+        self.sessions = sessions
+        self.cookie_form = cookie_form
+        self.trusts = trusts
 
 
 class Call:
     """What a handler gets. `database` and `caller` are set when its route's policy asks for them."""
 
-    __slots__ = ("_caller", "_database", "gate", "options", "query", "request", "response", "values")
+    __slots__ = ("_caller", "_database", "gate", "options", "query", "request", "response", "session", "values")
 
     def __init__(self, request: web.BaseRequest, gate: Gate, values: Mapping[str, str], query: dict[str, str]) -> None:
         self.request = request
@@ -70,6 +89,7 @@ class Call:
         self.query = query
         self.options = Options(query)
         self.response: web.StreamResponse | None = None  # once it has begun
+        self.session: Session | None = None  # of the cookie, if it was the login
         self._database: Database | None = None
         self._caller: Caller | None = None
 
@@ -85,6 +105,7 @@ class Call:
 
     def admit(self, database: Database | None, caller: Caller) -> None:
         self._database, self._caller = database, caller
+        self.session = caller.session
 
     @property
     def traffic(self) -> Traffic:
@@ -97,12 +118,22 @@ class Call:
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)
 
+    def renew_session(self, response: web.StreamResponse) -> None:
+        """Give a session in use its whole time again, now and then, and say so in an answer that has not begun."""
+        if self.session is None or not self.gate.sessions.renew(self.session):
+            return
+        token = session_token(self.request.headers)
+        if token is not None and "Set-Cookie" not in response.headers:
+            cookie = set_cookie(self.request, self.gate.cookie_form, self.session, token)
+            response.headers["Set-Cookie"] = cookie
+
     # Answers that are written piece by piece
 
     async def begin(self, response: web.StreamResponse) -> None:
         """Send the head. From now on nothing but this response can be answered."""
         if self.request.transport is None:
             raise ConnectionResetError("the client left")
+        self.renew_session(response)
         self.response = response
         await response.prepare(self.request)
 

@@ -56,12 +56,18 @@ class Listener:
             match = self._dispatcher.match(request.method, parts)
             call = Call(request, self.gate, match.values, parse_query(request.rel_url.raw_query_string))
             await self._admit(call, match.row)
-            return await match.row.handler(call)
+            response = await match.row.handler(call)
+            if call.response is None:
+                call.renew_session(response)
+            return response
         except GatewayError as error:
             if call is not None and call.response is not None:
                 log.warning("%s %s broke off: %s", request.method, request.rel_url.raw_path, error.reason)
                 return _broken_off(call, call.response)
-            return answers.failure(error, request.headers)
+            failure = answers.failure(error, request.headers)
+            if call is not None:
+                call.renew_session(failure)
+            return failure
         except ConnectionError as error:
             # Nobody is there to answer, or the client will not take it.
             if call is not None and call.response is not None:

@@ -6,24 +6,31 @@ from aiohttp import web
 
 from gateway.auth.basic import BasicCredentials, parse_basic
 from gateway.auth.local import check_local_request
+from gateway.auth.sessions import Session
 from gateway.callers import Caller, administrator
 from gateway.database import Database
-from gateway.errors import InvalidLogin, Unauthorized, UnknownDatabase
+from gateway.errors import InvalidLogin, SessionOver, Unauthorized, UnknownDatabase
 from gateway.http.call import Gate
+from gateway.http.cookies import check_cookie_may_count, session_token
 
 
 async def admit_admin(gate: Gate, request: web.BaseRequest) -> Caller:
     """The administrator at the admin port, or where admins are let in.
 
     Without admins in the config file the admin port trusts this machine, except what a web page could have sent.
-    Raises Unauthorized, InvalidLogin, Forbidden.
+    Raises Unauthorized, InvalidLogin, SessionOver, Forbidden, UnsupportedMedia.
     """
     if not gate.admins:
         check_local_request(request.headers)
         return administrator()
     credentials = parse_basic(request.headers.get("Authorization"))
     if credentials is None:
-        raise Unauthorized
+        session = await find_session(gate, request)
+        if session is None:
+            raise Unauthorized
+        if not session.admin:
+            raise Unauthorized("You are not a server admin.")
+        return administrator(session.name, session)
     if not await gate.admins.check(credentials.name, credentials.password):
         raise InvalidLogin
     return administrator(credentials.name)
@@ -38,16 +45,24 @@ def admin_database(gate: Gate, name: str) -> Database:
 
 
 async def admit_user(gate: Gate, request: web.BaseRequest, name: str) -> tuple[Database, Caller]:
-    """The database `name` and who asks for it at the public port.
+    """The database `name` and who asks for it at the public port. `Authorization` wins over a session cookie.
 
-    A database that does not exist refuses like one where the login is wrong. Raises Unauthorized, InvalidLogin, and
-    UnknownDatabase for an admin who is let in.
+    A database that does not exist refuses like one where the login is wrong. Raises Unauthorized, InvalidLogin,
+    SessionOver, Forbidden, UnsupportedMedia, and UnknownDatabase for an admin who is let in.
     """
     credentials = parse_basic(request.headers.get("Authorization"))
     if credentials is not None and await is_admin(gate, credentials):
         return admin_database(gate, name), administrator(credentials.name)
     database = gate.databases.get(name)
     if credentials is None:
+        session = await find_session(gate, request)
+        if session is not None and session.admin:
+            return admin_database(gate, name), administrator(session.name, session)
+        if session is not None and name in session.logins:
+            if database is None:
+                raise SessionOver
+            return database, await database.resume(session)
+        # A browser sends its cookie to every database, so in one where the session is nobody it is like no cookie.
         if database is None:
             raise Unauthorized
         return database, await database.guest()
@@ -64,3 +79,19 @@ async def is_admin(gate: Gate, credentials: BasicCredentials) -> bool:
         and credentials.name in gate.admin_names
         and await gate.admins.check(credentials.name, credentials.password)
     )
+
+
+async def find_session(gate: Gate, request: web.BaseRequest) -> Session | None:
+    """The session of the request's cookie; None when it has none.
+
+    Raises SessionOver for a cookie that is no session here, or not any more: its client must log in again, and never
+    be served as the guest. Raises Forbidden and UnsupportedMedia for what a web page elsewhere may have caused.
+    """
+    token = session_token(request.headers)
+    if token is None:
+        return None
+    check_cookie_may_count(request, trusted=gate.trusts(request))
+    session = await gate.sessions.find(token)
+    if session is None or (session.admin and not (gate.allow_admins or gate.name == "admin")):
+        raise SessionOver
+    return session

@@ -19,6 +19,7 @@ from gateway.http import (
     passthrough,
     principals,
     server_routes,
+    sessions,
 )
 from gateway.http.call import Handler
 from gateway.http.route import ListenerName, Policy, Route
@@ -51,8 +52,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     # The server
     Route(_GET, "/", server_routes.welcome, _PUBLIC),
     Route(_GET, "/_up", server_routes.up, _PUBLIC, _ALL),
-    Route(_GET, "/_session", server_routes.session, _PUBLIC),
-    Route(("POST", "DELETE"), "/_session", server_routes.no_sessions, _PUBLIC),
+    Route(_GET, "/_session", sessions.session, _PUBLIC, parameters=sessions.WHO),
+    Route(_POST, "/_session", sessions.log_in, _PUBLIC, parameters=sessions.REDIRECTS),
+    Route(("DELETE",), "/_session", sessions.log_out, _PUBLIC, parameters=sessions.REDIRECTS),
     Route(_GET, "/_all_dbs", server_routes.all_dbs, "admin"),
     _admin(_GET, "/_status", server_routes.status),
     Route(_GET, "/_metrics", metrics.metrics, _PUBLIC, ("metrics",)),
@@ -62,7 +64,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     _user(("PUT",), "/{db}", database_routes.create),
     _user(("DELETE",), "/{db}", database_routes.delete),
     _user(_POST, "/{db}", database_routes.post, frozenset({"batch"})),
-    Route(_GET, "/{db}/_session", server_routes.database_session, _PUBLIC),
+    Route(_GET, "/{db}/_session", sessions.database_session, _PUBLIC),
+    Route(_POST, "/{db}/_session", sessions.database_log_in, _PUBLIC),
+    Route(("DELETE",), "/{db}/_session", sessions.log_out, _PUBLIC, parameters=sessions.REDIRECTS),
     _user(_POST, "/{db}/_ensure_full_commit", database_routes.ensure_full_commit),
     # Reading and replicating
     _user(_GET_POST, "/{db}/_changes", changes.changes, changes.PARAMETERS),
@@ -105,6 +109,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     _admin(_GET, "/{db}/_user/{name}", principals.get_user),
     _admin(("PUT",), "/{db}/_user/{name}", principals.put_user),
     _admin(("DELETE",), "/{db}/_user/{name}", principals.delete_user),
+    _admin(("DELETE",), "/{db}/_user/{name}/_session", sessions.delete_user_sessions),
+    _admin(("DELETE",), "/{db}/_user/{name}/_session/{id}", sessions.delete_user_session),
+    _admin(_GET, "/{db}/_session/{id}", sessions.get_session),
+    _admin(("DELETE",), "/{db}/_session/{id}", sessions.delete_session),
     _admin(_GET, "/{db}/_role", principals.list_roles, principals.LIST_PARAMETERS),
     _admin(_POST, "/{db}/_role", principals.post_role),
     _admin(_GET, "/{db}/_role/{name}", principals.get_role),

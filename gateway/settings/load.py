@@ -22,6 +22,7 @@ from gateway.settings.values import (
     LoggingSettings,
     PublicSettings,
     RoleSettings,
+    SessionSettings,
     Settings,
     UpstreamSettings,
     UserSettings,
@@ -180,6 +181,9 @@ def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
         public=PublicSettings(content.public.allow_admins),
         logging=LoggingSettings(content.logging.level),
         databases={name: _database(file, tree, name, database) for name, database in content.databases.items()},
+        sessions=SessionSettings(
+            content.sessions.timeout_s, content.sessions.same_site, content.sessions.secure is True
+        ),
     )
 
 

@@ -180,6 +180,21 @@ def _sync(value: object, info: ValidationInfo) -> SyncFunction:
     return function
 
 
+def _session_seconds(value: object) -> int:
+    """Digits as text too, because `${NAME:-600}` is text."""
+    least, most = limits.SESSION_SECONDS_MIN, limits.SESSION_SECONDS_MAX
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if type(number) is not int or not least <= number <= most:
+        raise ValueError(f"must be a number of seconds from {least} to {most}")
+    return number
+
+
+def _secure(value: object) -> object:
+    if value not in ("auto", "true", True):
+        raise ValueError("must be auto or true")
+    return "auto" if value == "auto" else True
+
+
 def _context(info: ValidationInfo) -> Context:
     if not isinstance(info.context, Context):
         raise TypeError("the config file's models need a Context")
@@ -229,6 +244,12 @@ class PublicFile(Section):
     allow_admins: Flag = False
 
 
+class SessionsFile(Section):
+    timeout_s: Annotated[int, BeforeValidator(_session_seconds)] = limits.SESSION_SECONDS
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    secure: Annotated[Literal["auto", True], BeforeValidator(_secure)] = "auto"
+
+
 class LoggingFile(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -264,6 +285,7 @@ class ConfigFile(Section):
     couchdb: UpstreamFile
     admins: Annotated[dict[PrincipalName, AdminFile], EmptyMapping] = {}
     public: PublicFile = Field(default_factory=PublicFile)
+    sessions: SessionsFile = Field(default_factory=SessionsFile)
     logging: LoggingFile = Field(default_factory=LoggingFile)
     databases: Annotated[dict[DatabaseName, DatabaseFile], EmptyMapping] = {}
 

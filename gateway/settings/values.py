@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import SecretStr
 
+from gateway import limits
 from gateway.settings.addresses import Address
 
 EMBEDDED: Final = "embedded:"
@@ -42,6 +43,15 @@ class PublicSettings:
     """`allow_admins`: server admins may log in on the public port too."""
 
     allow_admins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """`timeout_s`: how long a session lasts without use. The cookie's `SameSite`; `secure`: over HTTPS only."""
+
+    timeout_s: int = limits.SESSION_SECONDS
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +113,4 @@ class Settings:
     public: PublicSettings
     logging: LoggingSettings
     databases: Mapping[str, DatabaseSettings]
+    sessions: SessionSettings = SessionSettings()

@@ -16,12 +16,17 @@ from pydantic import SecretStr
 from gateway.auth.admins import Admins
 from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
+from gateway.auth.sessions import Sessions
+from gateway.callers import Caller
 from gateway.database import Database
+from gateway.errors import InvalidLogin
 from gateway.http.call import Gate
+from gateway.http.cookies import CookieForm
 from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
 from tests.http.fake import FakeDatabase
+from tests.http.fake_sessions import MemorySessions
 
 ANN = ("ann", "secret")
 BOB = ("bob", "secret")
@@ -44,6 +49,13 @@ class FakeDatabases:
     def names(self) -> Sequence[str]:
         return sorted(self.by_name)
 
+    async def login(self, name: str, password: str) -> list[tuple[Database, Caller]]:
+        found: list[tuple[Database, Caller]] = []
+        for database in self.by_name.values():
+            with contextlib.suppress(InvalidLogin):
+                found.append((cast("Database", database), await database.login(name, password)))
+        return found
+
     async def refuse_login(self, name: str, password: str) -> None:
         self.refused.append((name, password))
 
@@ -51,8 +63,10 @@ class FakeDatabases:
 class Ports:
     """Running listeners: `public`, `admin`, `metrics` are clients of theirs, `ports` their numbers."""
 
-    def __init__(self, databases: FakeDatabases, traffic: Traffic) -> None:
+    def __init__(self, databases: FakeDatabases, traffic: Traffic, sessions: Sessions) -> None:
         self.databases = databases
+        self.sessions = sessions
+        self.now = 1_700_000_000.0  # the sessions' clock
         self.db = databases.by_name["notes"]
         self.traffic = traffic
         self.ports: dict[str, int] = {}
@@ -90,7 +104,11 @@ class Ports:
 
 @contextlib.asynccontextmanager
 async def listening(
-    *, admins: Mapping[str, str] | None = None, allow_admins: bool = False, feeds_count: int = 100
+    *,
+    admins: Mapping[str, str] | None = None,
+    allow_admins: bool = False,
+    feeds_count: int = 100,
+    cookie_form: CookieForm = CookieForm(),  # noqa: B008 - a frozen value
 ) -> AsyncIterator[Ports]:
     """Start the listeners; `admins` are names and passwords."""
     passwords = Passwords(memory_kibibytes=8, passes=1)
@@ -98,7 +116,8 @@ async def listening(
     given = {name: SecretStr(password) for name, password in (admins or {}).items()}
     databases = FakeDatabases(FakeDatabase())
     traffic = Traffic(feeds_count=feeds_count)
-    running = Ports(databases, traffic)
+    sessions = Sessions(MemorySessions(), clock=lambda: running.now)
+    running = Ports(databases, traffic, sessions)
     runners: list[web.ServerRunner] = []
     async with contextlib.AsyncExitStack() as stack:
         for name in ("public", "admin", "metrics"):
@@ -109,6 +128,9 @@ async def listening(
                 admins=Admins(given, credentials),
                 admin_names=frozenset(given),
                 allow_admins=allow_admins,
+                sessions=sessions,
+                cookie_form=cookie_form,
+                trusts=lambda request: request.headers.get("Origin") == "https://trusted.example",
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()

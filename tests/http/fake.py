@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from gateway.auth.sessions import Session
 from gateway.callers import Caller
 from gateway.couch.upstream import UpstreamResponse
 from gateway.database import FeedRows, Heartbeat
@@ -21,6 +22,7 @@ from gateway.errors import (
     InvalidLogin,
     NotFound,
     RefusedBySyncFunction,
+    SessionOver,
     Unauthorized,
     UnauthorizedBySyncFunction,
 )
@@ -68,6 +70,7 @@ class FakeDatabase:
     def __init__(self, name: str = "notes") -> None:
         self.name = name
         self.users = {"ann": "secret", "bob": "secret", "Zoë": "pä:ss"}
+        self.login_seqs: dict[str, int] = {}  # another number: all logins before are over
         self.guest_enabled = False
         self.docs: dict[str, list[dict[str, Any]]] = {}  # revisions, the winner last
         self.locals: dict[tuple[str, str], dict[str, Any]] = {}
@@ -93,7 +96,18 @@ class FakeDatabase:
     async def login(self, name: str, password: str) -> Caller:
         if self.users.get(name) != password:
             raise InvalidLogin
-        return Caller(name)
+        return Caller(name, login_seq=self.login_seqs.get(name, 1))
+
+    async def resume(self, session: Session) -> Caller:
+        login_seq = self.login_seqs.get(session.name, 1)
+        if session.name not in self.users or not session.holds(self.name, login_seq):
+            raise SessionOver
+        return Caller(session.name, login_seq=login_seq, session=session)
+
+    async def without_password(self, name: str) -> Caller:
+        if name not in self.users:
+            raise NotFound
+        return Caller(name, login_seq=self.login_seqs.get(name, 1))
 
     async def guest(self) -> Caller:
         if not self.guest_enabled:
@@ -102,7 +116,8 @@ class FakeDatabase:
 
     async def session(self, caller: Caller) -> dict[str, Any]:
         name = caller.admin if caller.is_admin else None if caller.is_guest else caller.user
-        return {"ok": True, "userCtx": {"name": name, "roles": [], "channels": {"!": 1}}}
+        roles = ["_admin"] if caller.is_admin else []
+        return {"ok": True, "userCtx": {"name": name, "roles": roles, "channels": {"!": 1}}}
 
     # Users and roles
 

@@ -147,19 +147,6 @@ async def test_the_session_of_a_database_says_who_one_is(gateway: Ports) -> None
     assert (await gateway.admin.get("/notes/_session")).json()["userCtx"]["name"] == "admin"
 
 
-async def test_the_session_of_the_server_knows_only_administrators(guarded: Ports) -> None:
-    assert (await guarded.public.get("/_session")).json()["userCtx"]["name"] is None
-    assert (await guarded.public.get("/_session", auth=ANN)).status_code == 401
-    assert (await guarded.public.get("/_session", auth=OPS)).json()["userCtx"] == {"name": "ops", "roles": ["_admin"]}
-    assert (await guarded.admin.get("/_session", auth=OPS)).json()["userCtx"] == {"name": "ops", "roles": ["_admin"]}
-
-
-async def test_couchdbs_replicator_hears_that_there_are_no_session_cookies(gateway: Ports) -> None:
-    """Of all statuses only 404 makes it go on with Basic (couch_replicator_auth_session)."""
-    login = {"name": "ann", "password": "secret"}
-    assert (await gateway.public.post("/_session", data=login)).status_code == 404
-
-
 async def test_the_welcome_and_the_health_need_no_login(gateway: Ports) -> None:
     welcome = await gateway.public.get("/")
     assert welcome.json()["couchdb"] == "Welcome"

@@ -14,6 +14,7 @@ import find from "pouchdb-find";
 PouchDB.plugin(memory).plugin(find);
 
 const databases = new Map(); // by the name that commands use
+const servers = new Map(); // nano's, which keep their cookies
 const running = new Map(); // replications and changes feeds, by the number of their command
 
 function send(value) {
@@ -122,8 +123,15 @@ const commands = {
     running.delete(of);
     return null;
   },
-  nano({ url, use, method, args = [] }) {
-    const server = nano(url);
+  // As pouchdb-authentication asks: by PouchDB's own fetch, with the cookies that all remote databases share.
+  async fetch({ url, options }) {
+    const response = await PouchDB.fetch(url, { credentials: "include", ...options });
+    return { status: response.status, body: await response.json() };
+  },
+  // With `client`, the same nano each time.
+  nano({ url, client, use, method, args = [] }) {
+    const server = servers.get(client) ?? nano(url);
+    if (client) servers.set(client, server);
     return (use ? server.use(use) : server)[method](...args);
   },
 };

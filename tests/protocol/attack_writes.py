@@ -106,9 +106,18 @@ def _local(method: str, path: str) -> list[Probe]:
     return [Probe(method, path, one, body) for one in ({}, {"rev": "0-1"})]
 
 
+def _logins(*, server: bool) -> list[Probe]:
+    """As somebody who may be there or not."""
+    names = (VICTIM, "nobody", "idle", "gone", "GUEST", "zq7role", "")
+    bodies: list[dict[str, Any]] = [{"name": name, "password": password} for name in names for password in ("x", "")]
+    return [Probe("POST", "/_session", body=body, server=server) for body in [*bodies, {}, {"name": VICTIM}]]
+
+
 WRITES: Final[Mapping[tuple[str, str], Callable[[], list[Probe]]]] = {
-    ("POST", "/_session"): lambda: [Probe("POST", "/_session", body={"name": VICTIM, "password": "x"}, server=True)],
+    ("POST", "/_session"): lambda: _logins(server=True),
     ("DELETE", "/_session"): lambda: [Probe("DELETE", "/_session", server=True)],
+    ("POST", "/{db}/_session"): lambda: _logins(server=False),
+    ("DELETE", "/{db}/_session"): lambda: [Probe("DELETE", "/_session"), Probe("DELETE", "/_session", {"next": "//x"})],
     ("PUT", "/{db}"): lambda: [Probe("PUT")],
     ("DELETE", "/{db}"): lambda: [Probe("DELETE"), Probe("DELETE", parameters={"rev": WRONG})],
     ("POST", "/{db}"): _post,

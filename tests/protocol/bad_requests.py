@@ -23,6 +23,10 @@ class Bad:
     headers: dict[str, str] = field(default_factory=dict)
     status: int | tuple[int, ...] = 400
 
+    @property
+    def whole_path(self) -> str:
+        return self.path[1:] if self.path.startswith("//") else "/notes" + self.path
+
     def __str__(self) -> str:
         return f"{self.method} {self.path[:60]} {(self.body or b'')[:60]!r}"
 
@@ -203,7 +207,30 @@ def content_types() -> Iterator[Bad]:
     yield Bad("PUT", "/there/a.txt", b"text", {"Content-Type": "x" * 3_000})
 
 
+def logins() -> Iterator[Bad]:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("//_session", "/_session"):
+        for name, body in _NOT_JSON.items():
+            if name != "nothing":  # with Authorization that is a login
+                yield Bad("POST", path, body, status=(400, 413))
+        yield from (Bad("POST", path, body) for body in _WRONG_TYPES)
+        yield from _json("POST", path, {}, {"name": None}, {"name": 1}, {"name": "a", "username": "b"}, {"name": ["a"]})
+        yield from _json("POST", path, {"name": "a", "password": 1}, {"name": "a", "password": {}}, {"password": "a"})
+        yield from (
+            Bad("POST", path, body, form) for body in (b"password=x", b"%", b"name=%zz", b"name=%ff&password=x")
+        )
+        yield Bad("POST", path, b"name=a", {"Content-Type": "text/plain"})
+        yield Bad("POST", path, b"{}", {"Content-Encoding": "br"}, 415)
+        yield from _json("POST", path, {"name": "a" * 10_000}, {"name": "a\u0000", "password": "x"}, status=401)
+    for query in ("next=//x", "next=https://x", "next=", "fail=x", "next=%0d%0a", "next=%ff", "next=%2f%5cx"):
+        yield Bad("POST", f"//_session?{query}", b'{"name": "a", "password": "x"}')
+        yield Bad("DELETE", f"//_session?{query}")
+    for broken in ("x", "a" * 43, "=", '"', "a" * 10_000):
+        yield Bad("GET", "/there", headers={"Cookie": f"AuthSession={broken}", "Authorization": ""}, status=401)
+
+
 def too_large() -> Iterator[Bad]:
+    yield from _json("POST", "//_session", {"name": "a", "password": "x" * limits.LOGIN_BODY_BYTES}, status=413)
     for method, path in (("PUT", "/new"), ("POST", "/_bulk_docs"), ("POST", "/_changes"), ("PUT", "/there/big")):
         yield Bad(method, path, headers={"Content-Length": str(limits.BODY_BYTES + 1)}, status=413)
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -221,4 +248,4 @@ def too_large() -> Iterator[Bad]:
     )
 
 
-FAMILIES: Final = (not_json, wrong_types, revisions, ids, queries, content_types)
+FAMILIES: Final = (not_json, wrong_types, revisions, ids, queries, content_types, logins)

@@ -206,9 +206,13 @@ class Driver:
         await self.ask("open", db=key, name=url, options=options)
         return LocalDatabase(self, key)
 
-    async def nano(self, url: str, method: str, *args: Any, use: str | None = None) -> Any:
-        """A method of nano's server, or of its database `use`."""
-        return await self.ask("nano", url=url, use=use, method=method, args=args)
+    async def nano(self, url: str, method: str, *args: Any, use: str | None = None, client: str | None = None) -> Any:
+        """A method of nano's server, or of its database `use`. One with the name `client` keeps its cookies."""
+        return await self.ask("nano", url=url, use=use, method=method, args=args, client=client)
+
+    async def fetch(self, url: str, **options: Any) -> Any:
+        """A request by PouchDB's fetch: `{"status", "body"}`. All remote databases share its cookies."""
+        return await self.ask("fetch", url=url, options=options)
 
 
 def _binary(value: object) -> Any:

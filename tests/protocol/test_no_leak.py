@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -419,3 +420,47 @@ async def test_an_unknown_database_answers_like_a_wrong_password(login: str | No
             headers = {name: value for name, value in answer.headers.items() if name != "date"}
             answers.append((answer.status, headers, answer.body))
         assert answers[0] == answers[1], f"{method} {path}"
+
+
+# Sessions
+
+
+async def test_by_a_session_one_is_told_what_one_is_told_by_a_password(worlds: Worlds) -> None:
+    async with client(worlds.full.public) as http:
+        answer = await http.post("/_session", json={"name": ATTACKER, "password": ATTACKER})
+        assert answer.json() == {"ok": True, "name": ATTACKER, "roles": []}
+        cookie = {"Cookie": f"AuthSession={http.cookies['AuthSession']}"}
+    paths = ("/{db}", "/{db}/_all_docs", "/{db}/_bulk_get", "/{db}/{doc}")
+    probes = [probe for path in paths for probe in READS[path]()][::5]
+    by_cookie = [replace(probe, headers={**probe.headers, **cookie}) for probe in probes]
+    answers = zip(probes, await ask_all(worlds.full, probes), await ask_all(worlds.full, by_cookie, None), strict=True)
+    for probe, one, other in answers:
+        assert comparable(worlds.full, one) == comparable(worlds.full, other), str(probe)
+        assert not traces(other)
+
+
+async def test_a_login_tells_nothing_of_who_there_is_and_where(worlds: Worlds) -> None:
+    logins = [{"name": name, "password": "wrong"} for name in (VICTIM, ATTACKER, "gone", "nobody", "GUEST")]
+    logins += [{"name": "gone", "password": "gone"}]  # disabled
+    async with client(worlds.full.public) as http:
+        for path in ("/_session", "/full/_session", "/twin/_session", "/closed/_session", "/none/_session"):
+            answers = [await http.post(path, json=login) for login in logins]
+            said = {
+                (answer.status_code, answer.content, *(pair for pair in answer.headers.items() if pair[0] != "date"))
+                for answer in answers
+            }
+            assert len(said) == 1
+            assert answers[0].status_code == 401
+
+
+async def test_a_session_of_one_user_says_nothing_of_the_other_databases(worlds: Worlds) -> None:
+    """The other user is in `full` and not in `twin`: to both her cookie is the guest's where she is nobody."""
+    async with client(worlds.full.public) as http:
+        answer = await http.post("/full/_session", json={"name": VICTIM, "password": VICTIM})
+        assert answer.status_code == 200
+        for name in ("twin", "changed"):  # she is in `changed`, but not by this session
+            answer = await http.get(f"/{name}/_session")
+            assert answer.json()["userCtx"]["name"] is None
+        for name in ("closed", "none"):
+            answer = await http.get(f"/{name}/_all_docs")
+            assert (answer.status_code, answer.json()["code"]) == (401, "CG2000")
