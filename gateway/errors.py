@@ -17,6 +17,9 @@ class GatewayError(Exception):
     error: ClassVar[str] = "internal_server_error"
     code: ClassVar[str] = "CG7000"
     default_reason: ClassVar[str] = "the gateway failed; its log says more"
+    passing: ClassVar[bool] = False
+    """It says nothing about a document: the same may succeed later. To a replicator the error of a document is the last
+    word about it, and it goes on without it; so such an error is the answer to the whole request."""
 
     def __init__(self, reason: str | None = None) -> None:
         self.reason = reason if reason is not None else self.default_reason
@@ -80,6 +83,7 @@ class IllegalName(BadRequest):
 
 class TooManyRequests(GatewayError):
     status, error, code = 429, "too_many_requests", "CG1010"
+    passing = True
 
 
 class RequestTimeout(GatewayError):
@@ -131,6 +135,7 @@ class Deleted(NotFound):
 class UnknownDatabase(NotFound):
     code = "CG4002"
     default_reason = "Database does not exist."
+    passing = True
 
 
 class Conflict(GatewayError):
@@ -193,6 +198,7 @@ class UpstreamError(GatewayError):
     """Base of everything the upstream does to us; subclasses say whether trying again may help."""
 
     status, error, code = 502, "bad_gateway", "CG6000"
+    passing = True
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -224,11 +230,13 @@ class UnreadableDocument(UpstreamError):
     """The upstream's answer for this one document is larger or nested deeper than the gateway reads."""
 
     code = "CG6005"
+    passing = False
 
 
 class Unavailable(GatewayError):
     status, error, code = 503, "service_unavailable", "CG7001"
     default_reason = "not ready, try again"
+    passing = True
 
 
 class SyncFunctionUnavailable(Unavailable):

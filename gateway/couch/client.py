@@ -15,6 +15,7 @@ from gateway.couch.transport import (
     AnswerTooLarge,
     AnswerUnreadable,
     Transport,
+    backoff,
     error_of,
     expect,
     was_turned_away,
@@ -61,7 +62,7 @@ class CouchDB:
             answer = await self.transport.call("GET", self.address.url("/"))
         except UpstreamUnreachable as error:
             raise UpstreamUnreachable(f"CouchDB at {self.address.shown} cannot be reached: {error.reason}") from error
-        if answer.status == 401:
+        if answer.status in {401, 403, 407}:
             raise UpstreamRefused(f"CouchDB refuses {self._who()}: {tried} answered {answer.describe()}")
         if answer.status >= 500:
             raise UpstreamUnreachable(f"CouchDB is not ready: {tried} answered {answer.describe()}")
@@ -101,11 +102,18 @@ class CouchDB:
         url, shown = self.address.url(path), self.address.shown + path
         # GET first: a login that may use the database but not create it is enough where it exists.
         tried, answer = f"GET {shown}", await self.transport.call("GET", url)
-        if answer.status == 404 and create:
+        pauses = backoff()
+        while answer.status == 404 and create:
             tried, answer = f"PUT {shown}", await self.transport.call("PUT", url)
-            if answer.status in {201, 202, 412}:
+            if answer.status in {201, 202}:
                 return CouchDatabase(self, name)
-        elif answer.status == 200 and isinstance(answer.value, dict):
+            pause = next(pauses, None)
+            if answer.status != 412 or pause is None:
+                break
+            # Somebody else has made it, or its deletion is not over yet: then PUT still finds it and GET does not.
+            await asyncio.sleep(pause)
+            tried, answer = f"GET {shown}", await self.transport.call("GET", url)
+        if answer.status == 200 and isinstance(answer.value, dict):
             return CouchDatabase(self, name)
         told = f"{tried} answered {answer.describe()}"
         if answer.status == 404:
@@ -124,7 +132,12 @@ class CouchDB:
         raise UpstreamRefused(f"the database {name} cannot be opened: {told}")
 
     async def delete(self, name: str) -> None:
-        expect(await self.transport.call("DELETE", self.address.url(database_path(name)), write=True), 200, 202)
+        url = self.address.url(database_path(name))
+        expect(await self.transport.call("DELETE", url, write=True), 200, 202)
+        for pause in backoff():  # a node may know the shards for a moment after the database is gone
+            if (await self.transport.call("GET", url)).status == 404:
+                return
+            await asyncio.sleep(pause)
 
     async def all_dbs(self) -> list[str]:
         names = expect(await self.transport.call("GET", self.address.url("/_all_dbs")), 200)
@@ -252,6 +265,13 @@ class CouchDatabase:
         heartbeat = int(limits.UPSTREAM_HEARTBEAT_SECONDS * 1000)
         query = f"feed=continuous&style=all_docs&heartbeat={heartbeat}&since={quote(since, safe='')}"
         return follow(self._transport, self._server.address.url(f"{self._path}/_changes", query))
+
+    async def has_changes(self, since: str) -> bool:
+        url = self._server.address.url(f"{self._path}/_changes", f"limit=1&since={quote(since, safe='')}")
+        value = expect(await self._transport.call("GET", url), 200)
+        if not isinstance(value, dict) or not isinstance(value.get("results"), list):
+            raise UpstreamError("the upstream's _changes answered no results")
+        return bool(value["results"])
 
     async def purged(self) -> list[tuple[str, list[str]]]:
         answer = await self._transport.call("GET", self._server.address.url(f"{self._path}/_purged_infos"))

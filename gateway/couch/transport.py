@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = "couch-gateway"
 TRANSIENT = frozenset({429, 502, 503, 504})
+_NOT_LET_IN = frozenset({401, 403, 407})
 _NO_DATABASE = frozenset({"Database does not exist.", "no_db_file"})
 _SLICE_BYTES = 262_144
 # aiohttp's default of 8 kB is less than a Location header with a long document id
@@ -73,9 +74,13 @@ class Answer:
 
 
 def error_of(answer: Answer) -> GatewayError:
-    """The error for an answer that is not the wanted one. Never repeats a body that is not CouchDB's own."""
+    """The error for an answer that is not the wanted one. Never repeats a body that is not CouchDB's own.
+
+    401, 403 and 407 of a whole request are about the gateway's own login (CouchDB answers 403 while it is locked out),
+    never about a document: a client that took them for a refusal of its write would drop the write.
+    """
     error, reason = answer.told
-    if answer.status == 401:
+    if answer.status in _NOT_LET_IN:
         return UpstreamRefused(f"the upstream refuses the gateway's credentials: {answer.describe()}")
     if answer.status in TRANSIENT:
         return UpstreamUnreachable(f"the upstream is not ready: it answered {answer.describe()}")

@@ -111,6 +111,10 @@ class UpstreamDatabase(Protocol):
         UpstreamUnreachable when the connection breaks or is silent for UPSTREAM_SILENCE_SECONDS; does not reconnect.
         """
 
+    async def has_changes(self, since: str) -> bool:
+        """Whether the feed has any row after `since`. An Idle does not tell: CouchDB sends heartbeats before its rows
+        too, while it is still looking for them."""
+
     async def purged(self) -> list[tuple[str, list[str]]]:
         """`GET /{db}/_purged_infos`: (id, revs) of what was purged and is still remembered."""
 

@@ -214,6 +214,10 @@ class EmbeddedDatabase:
                 else:
                     yield ChangeRow(row.id, row.revs, row.deleted, live.seq_text(row.seq))
 
+    async def has_changes(self, since: str) -> bool:
+        live = await self._live()
+        return bool(await live.reading(partial(rows_after, since=live.parse_since(since), count=1)))
+
     async def follow(self, since: int, heartbeat: float | None) -> AsyncGenerator[Row | Idle, None]:
         """Rows past `since` for ever; an Idle whenever there is none left, and every `heartbeat` seconds.
 

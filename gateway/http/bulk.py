@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway import json_text, limits
-from gateway.errors import BadParameter, BadRequest, GatewayError, InvalidDocumentId, TooLarge
+from gateway.errors import BadParameter, BadRequest, GatewayError, InvalidDocumentId, TooLarge, Unauthorized
 from gateway.http import answers, documents, multipart
 from gateway.http.answers import answer
 from gateway.http.body import read_json_object
@@ -39,12 +39,28 @@ async def bulk_docs(call: Call) -> web.StreamResponse:
             doc["_id"] = uuid.uuid4().hex
     outcomes = await call.database.bulk_docs(call.caller, docs, new_edits=new_edits)
     documents.count(outcomes, call)
+    if (error := _of_all(outcomes, new_edits=new_edits)) is not None:
+        raise error
     results = [
         _result(doc, outcome, new_edits=new_edits)
         for doc, outcome in zip(docs, outcomes, strict=True)
         if new_edits or outcome.error is not None
     ]
     return answer(201 if all(outcome.routed for outcome in outcomes) else 202, results)
+
+
+def _of_all(outcomes: Sequence[Outcome], *, new_edits: bool) -> GatewayError | None:
+    """The error that answers the whole request: the login is over, or the moment is bad for whoever sends it all again.
+
+    A replicator does (`new_edits: false`), and what is stored already costs it nothing. Others are told of each
+    document, as long as there is anything to tell.
+    """
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    login = next((error for error in errors if isinstance(error, Unauthorized)), None)
+    passing = [error for error in errors if error.passing]
+    if login is not None or not passing or (new_edits and len(passing) < len(outcomes)):
+        return login
+    return passing[0]
 
 
 def _result(doc: Any, outcome: Outcome, *, new_edits: bool) -> dict[str, Any]:

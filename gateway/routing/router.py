@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from gateway import limits
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import ChangeRow, DatabaseInfo, Identity, UpstreamDatabase
-from gateway.errors import GatewayError, NotFound, UpstreamError, UpstreamUnreachable
+from gateway.errors import GatewayError, NotFound, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import RefusedRow, Resolver, RowHint
 from gateway.store.protocol import DatabaseStore
@@ -43,6 +43,17 @@ def leading_number(seq: str) -> int:
     """The number that CouchDB's opaque sequences begin with; 0 where there is none."""
     digits = seq.partition("-")[0]
     return int(digits) if digits.isdigit() else 0
+
+
+def purges_moved(before: str, now: str) -> bool:
+    """Whether anything was purged between these two `purge_seq`.
+
+    Of one state CouchDB has several: it packs its shards in the order in which they answer. Their sum stays.
+    """
+    if before == now:
+        return False
+    counted = before.partition("-")[0].isdigit() and now.partition("-")[0].isdigit()
+    return not counted or leading_number(before) != leading_number(now)
 
 
 def _is_routed(doc: str) -> bool:
@@ -99,6 +110,9 @@ class Router:
                 self.status.state = "upstream_unreachable" if unreachable else "failing"
                 self.status.problem = error.reason
                 log.warning("database %s: %s; trying again", self.name, error.reason)
+                if isinstance(error, UpstreamRefused):
+                    # CouchDB locks a login out after a few wrong ones (chttpd_auth_lockout): rather ask seldom.
+                    pause, started = limits.UPSTREAM_RETRY_LAST_SECONDS, time.monotonic()
             except Exception:
                 # The router must never die: without it nothing is routed, and every write would wait in vain.
                 self.status.state, self.status.problem = "failing", "the router failed; the log says more"
@@ -124,8 +138,7 @@ class Router:
                     rows = []
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > limits.UPSTREAM_HEARTBEAT_SECONDS / 2:
-                    # A heartbeat: nothing came for a while.
-                    self._be_caught_up()
+                    await self._look_ahead()
                 if time.monotonic() - kept_house_at >= limits.ROUTER_HOUSEKEEPING_SECONDS:
                     kept_house_at = time.monotonic()
                     await self._housekeeping()
@@ -149,7 +162,7 @@ class Router:
         if replaced or behind or state.identity is None:
             await self._store.apply([], upstream_since=since, now=time.time())
             await self._store.remember(identity=identity, purge_seq=info.purge_seq)
-        elif info.purge_seq != state.purge_seq:
+        else:
             await self.check_purges(info)
         self.status.upstream_since = since
         self._target = leading_number(info.update_seq)
@@ -161,6 +174,11 @@ class Router:
     def _note_progress(self, since: str) -> None:
         self.status.upstream_since = since
         if leading_number(since) >= self._target:
+            self._be_caught_up()
+
+    async def _look_ahead(self) -> None:
+        """Nothing came for a while: sequences moved without rows, or the upstream is slow to find them."""
+        if not self.status.caught_up and not await self._upstream.has_changes(self.status.upstream_since):
             self._be_caught_up()
 
     def _be_caught_up(self) -> None:
@@ -204,7 +222,7 @@ class Router:
         """Purges have no row of their own: when purge_seq moved, read again what was purged (W7)."""
         async with self._purge_check:
             state = await self._store.state()
-            if info.purge_seq == state.purge_seq:
+            if not purges_moved(state.purge_seq, info.purge_seq):
                 return
             ids = sorted({doc for doc, _ in await self._upstream.purged()})
             await self.route_again(ids)

@@ -99,6 +99,9 @@ class GatedDatabase:
     def changes(self, since: str) -> AsyncGenerator[ChangeRow | Idle, None]:
         raise NotImplementedError
 
+    async def has_changes(self, since: str) -> bool:
+        raise NotImplementedError
+
     async def purged(self) -> list[tuple[str, list[str]]]:
         raise NotImplementedError
 

@@ -145,12 +145,34 @@ async def test_an_existing_database_is_opened_without_creating_it(connect: Conne
     assert [(request.method, request.target) for request in server.requests] == [("GET", "/a%2Fb")]
 
 
-@pytest.mark.parametrize("status", [201, 202, 412])
-async def test_a_missing_database_is_created_also_when_another_was_faster(connect: Connect, status: int) -> None:
-    missing = always(404, {"error": "not_found", "reason": "Database does not exist."})
-    server, client, _ = await connect(in_turn(missing, always(status, {"ok": True})))
+MISSING = always(404, {"error": "not_found", "reason": "Database does not exist."})
+EXISTS = always(412, {"error": "file_exists", "reason": "The database could not be created."})
+
+
+@pytest.mark.parametrize("status", [201, 202])
+async def test_a_missing_database_is_created(connect: Connect, status: int) -> None:
+    server, client, _ = await connect(in_turn(MISSING, always(status, {"ok": True})))
     await client.open("db", create=True)
     assert [request.method for request in server.requests] == ["GET", "PUT"]
+
+
+async def test_a_database_that_another_made_first_is_opened(connect: Connect) -> None:
+    server, client, _ = await connect(in_turn(MISSING, EXISTS, always(200, {"db_name": "db"})))
+    await client.open("db", create=True)
+    assert [request.method for request in server.requests] == ["GET", "PUT", "GET"]
+
+
+async def test_a_database_whose_deletion_is_not_over_is_created_when_it_is(connect: Connect) -> None:
+    server, client, _ = await connect(in_turn(MISSING, EXISTS, MISSING, EXISTS, MISSING, always(201, {"ok": True})))
+    await client.open("db", create=True)
+    assert [request.method for request in server.requests] == ["GET", "PUT"] * 3
+
+
+async def test_a_deletion_returns_when_the_database_is_gone(connect: Connect) -> None:
+    still_there = always(200, {"db_name": "db"})
+    server, client, _ = await connect(in_turn(always(200, {"ok": True}), still_there, still_there, MISSING))
+    await client.delete("db")
+    assert [request.method for request in server.requests] == ["DELETE", "GET", "GET", "GET"]
 
 
 async def test_a_missing_database_is_not_created_unasked(connect: Connect) -> None:
@@ -186,6 +208,24 @@ async def test_a_database_that_we_may_not_read_is_refused(connect: Connect) -> N
     _, client, _ = await connect(always(403, {"error": "forbidden", "reason": "not yours"}))
     with pytest.raises(UpstreamRefused, match="no right to use the database db"):
         await client.open("db", create=True)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_login_that_is_locked_out_is_the_gateways_fault_and_no_documents(connect: Connect, status: int) -> None:
+    locked = {"error": "forbidden", "reason": "Account is temporarily locked due to multiple authentication failures"}
+    _, client, database = await connect(always(status, locked))
+    for ask in (
+        database.write([{"_id": "a"}], new_edits=True),
+        database.write([{"_id": "a", "_rev": "1-a"}], new_edits=False),
+        database.read([RevisionRef("a", "1-a")]),
+        database.leaves(["a"]),
+        database.revs_diff({"a": ["1-a"]}),
+        database.info(),
+    ):
+        with pytest.raises(UpstreamRefused, match="temporarily locked"):
+            await ask
+    with pytest.raises(UpstreamRefused, match="temporarily locked"):
+        await client.check()
 
 
 async def test_a_database_that_stays_unavailable_is_unreachable(connect: Connect) -> None:

@@ -81,6 +81,7 @@ class FakeDatabase:
         self.state = "online"
         self.upstream: UpstreamResponse | None = None
         self.raises: Exception | None = None  # by every read and write
+        self.fails: dict[str, GatewayError] = {}  # by the writes of these documents
 
     def _note(self, what: str, value: Any) -> None:
         self.asked.append((what, value))
@@ -226,6 +227,8 @@ class FakeDatabase:
     async def write(self, caller: Caller, doc: dict[str, Any], *, new_edits: bool = True) -> Outcome:
         self._note("write", (caller, doc, new_edits))
         one = draft(doc, new_edits=new_edits)
+        if one.id in self.fails:
+            raise self.fails[one.id]
         if one.body.get("refuse") == "forbidden":
             raise RefusedBySyncFunction("sg wrong user")
         if one.body.get("refuse") == "unauthorized":

@@ -7,6 +7,20 @@ from typing import Any
 import pytest
 
 from gateway import limits
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    InvalidLogin,
+    SyncFunctionFailed,
+    TooManyRequests,
+    UnauthorizedBySyncFunction,
+    Unavailable,
+    UnknownDatabase,
+    UnreadableDocument,
+    UpstreamOutcomeUnknown,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from gateway.queries import BulkGetItem
 from tests.http.conftest import BOB, Ports
 
@@ -44,6 +58,59 @@ async def test_replicated_documents_answer_failures_only_and_name_their_revision
         ("_x", "2-d", "illegal_docid"),
     ]
     assert "a" in gateway.db.docs
+
+
+_PASSING: list[GatewayError] = [
+    UpstreamUnreachable("gone"),
+    UpstreamRefused("locked out"),
+    UpstreamOutcomeUnknown("no answer"),
+    Unavailable("too many"),
+    TooManyRequests("too many"),
+    UnknownDatabase(),
+]
+
+
+@pytest.mark.parametrize("error", _PASSING, ids=lambda error: type(error).__name__)
+async def test_a_replicator_is_never_told_of_a_document_what_is_about_the_moment(
+    gateway: Ports, error: GatewayError
+) -> None:
+    gateway.db.fails["b"] = error
+    docs = [{"_id": name, "_rev": "1-a"} for name in ("a", "b", "c")]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "new_edits": False})
+    assert (answer.status_code, answer.json()) == (error.status, error.body())
+
+
+async def test_others_are_told_what_was_stored_beside_it(gateway: Ports) -> None:
+    gateway.db.fails["b"] = UpstreamUnreachable("gone")
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": "a"}, {"_id": "b"}]})
+    assert answer.status_code == 201
+    assert [one.get("ok", one.get("code")) for one in answer.json()] == [True, "CG6001"]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": "b"}]})
+    assert (answer.status_code, answer.json()["code"]) == (503, "CG6001")
+
+
+@pytest.mark.parametrize("new_edits", [True, False])
+@pytest.mark.parametrize(
+    "error",
+    [SyncFunctionFailed("broken"), UnreadableDocument("deep"), UnauthorizedBySyncFunction("not you"), Forbidden()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_about_a_document_is_told_of_that_document(
+    gateway: Ports, error: GatewayError, new_edits: bool
+) -> None:
+    gateway.db.fails["b"] = error
+    docs = [{"_id": name, **({} if new_edits else {"_rev": "1-a"})} for name in ("a", "b")]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "new_edits": new_edits})
+    assert answer.status_code == 201
+    assert [one["code"] for one in answer.json() if "code" in one] == [error.code]
+
+
+@pytest.mark.parametrize("new_edits", [True, False])
+async def test_a_login_that_ends_while_a_batch_is_written_is_401_for_all_of_it(gateway: Ports, new_edits: bool) -> None:
+    gateway.db.fails["b"] = InvalidLogin()
+    docs = [{"_id": name, **({} if new_edits else {"_rev": "1-a"})} for name in ("a", "b")]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "new_edits": new_edits})
+    assert (answer.status_code, answer.json()["code"]) == (401, "CG2001")
 
 
 @pytest.mark.parametrize(

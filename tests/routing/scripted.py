@@ -51,6 +51,7 @@ class ScriptedDatabase:
         # Reads
         self.lagging: dict[str, list[list[Document]]] = {}  # the next answers of leaves() for a document
         self.leaf_reads: list[str] = []
+        self.looked_ahead: list[bool] = []  # what has_changes() answered
         self.leaves_error: Callable[[Sequence[str]], Exception | None] = lambda ids: None
         self.unreadable: set[str] = set()  # revisions that cannot be read
         self.gone = False  # nothing can be reached
@@ -158,6 +159,12 @@ class ScriptedDatabase:
             queue.put_nowait(error)
         finally:
             await feed.aclose()
+
+    async def has_changes(self, since: str) -> bool:
+        self._reachable()
+        found = await self.inner.has_changes(since)
+        self.looked_ahead.append(found)
+        return found
 
     async def purged(self) -> list[tuple[str, list[str]]]:
         return await self.inner.purged()

@@ -18,7 +18,7 @@ from gateway.errors import (
     SyncFunctionUnavailable,
     UnreadableDocument,
 )
-from gateway.routing.router import Router
+from gateway.routing.router import Router, purges_moved
 from gateway.store.protocol import PrincipalChange
 from tests.routing.scripted import ScriptedDatabase
 from tests.routing.world import ADMIN, World, until
@@ -507,6 +507,49 @@ async def test_caught_up_is_said_anew_after_each_connect(world: World) -> None:
     world.upstream.feed_open.set()
     await world.caught_up()
     assert await world.channels("d") == {"a"}
+
+
+async def test_a_heartbeat_before_the_rows_is_not_the_end_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UPSTREAM_HEARTBEAT_SECONDS", 0.0)
+    world.upstream.feed_open.clear()
+    await world.direct("d", channels=["a"])
+    world.upstream.break_feed()
+    await until(lambda: len(world.upstream.sinces) == 2)
+    world.upstream.tell()
+    await until(lambda: bool(world.upstream.looked_ahead))
+    assert not world.database.status()["caught_up"]
+    world.upstream.feed_open.set()
+    await world.caught_up()
+    assert await world.channels("d") == {"a"}
+
+
+async def test_sequences_that_moved_without_rows_are_caught_up_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UPSTREAM_HEARTBEAT_SECONDS", 0.0)
+    world.upstream.update_seq = "1000-x"
+    world.upstream.break_feed()
+    await until(lambda: len(world.upstream.sinces) == 2)
+    world.upstream.tell()
+    await world.caught_up()
+    assert world.upstream.looked_ahead == [False]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "moved"),
+    [
+        ("", "0", True),
+        ("5", "5", False),
+        ("5", "6", True),
+        ("5-shards-in-one-order", "5-and-in-another", False),
+        ("5-x", "6-x", True),
+        ("opaque", "other", True),
+    ],
+)
+def test_w7_purges_are_told_from_another_packing_of_the_same_shards(before: str, now: str, moved: bool) -> None:
+    assert purges_moved(before, now) is moved
 
 
 async def test_many_rows_at_once_are_applied_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,16 @@ async def test_design_documents_have_rows_and_local_ones_have_none(
     assert {row.id for row in await feed.caught_up(database)} == {"_design/shown", "a"}
 
 
+async def test_whether_anything_follows_a_position_can_be_asked(database: UpstreamDatabase, feeds: list[Feed]) -> None:
+    assert not await database.has_changes("0")
+    await store(database, {"_id": "a"}, {"_id": "b"})
+    assert await database.has_changes("0")
+    feeds.append(feed := Feed(database))
+    first, last = await feed.caught_up(database)
+    assert await database.has_changes(first.seq or "")
+    assert not await database.has_changes(last.seq or "")
+
+
 async def test_a_known_revision_written_again_has_no_row(database: UpstreamDatabase, feeds: list[Feed]) -> None:
     await replicate(database, "a", "1-a")
     feeds.append(feed := Feed(database))
