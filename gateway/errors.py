@@ -195,10 +195,22 @@ class SyncFunctionBadName(BadRequest):
 
 
 class UpstreamError(GatewayError):
-    """Base of everything the upstream does to us; subclasses say whether trying again may help."""
+    """Base of everything the upstream does to us; subclasses say whether trying again may help.
+
+    `detail` is for the operator: it may name the upstream, which clients need not know.
+    """
 
     status, error, code = 502, "bad_gateway", "CG6000"
     passing = True
+
+    def __init__(self, reason: str | None = None, *, detail: str = "") -> None:
+        super().__init__(reason)
+        self.detail = detail
+
+    @property
+    def explained(self) -> str:
+        """The reason with its detail."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -237,6 +249,12 @@ class Unavailable(GatewayError):
     status, error, code = 503, "service_unavailable", "CG7001"
     default_reason = "not ready, try again"
     passing = True
+
+
+class StoreUnavailable(Unavailable):
+    """The metadata store could not be read or written: a full disk, a damaged file. The reason is SQLite's."""
+
+    code = "CG7002"
 
 
 class SyncFunctionUnavailable(Unavailable):

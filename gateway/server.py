@@ -22,7 +22,7 @@ from gateway.couch.open import open_upstream
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import Upstream
 from gateway.database import Database
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamError
 from gateway.http.call import Gate
 from gateway.http.cookies import CookieForm
 from gateway.http.listener import Listener
@@ -145,6 +145,8 @@ class Server:
             await self._listen(self._sessions)
         except StoreError as error:
             raise StartError(str(error)) from error
+        except UpstreamError as error:
+            raise StartError(error.explained) from error
         except GatewayError as error:
             raise StartError(error.reason) from error
 

@@ -150,6 +150,26 @@ async def test_a_metadata_file_that_is_none_is_named_and_left_alone(tmp_path: Pa
     assert file.read_bytes() == b"precious notes, " * 1_000
 
 
+async def test_a_damaged_metadata_file_is_named(tmp_path: Path) -> None:
+    config = write_config(tmp_path, NOTES)
+    async with running_gateway(config):
+        pass
+    path = tmp_path / "data/metadata.db"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))  # the header is in order
+    complaint = await refusal(config)
+    assert "metadata store" in complaint
+    assert "malformed" in complaint
+
+
+async def test_what_is_stored_is_for_nobody_else_on_the_machine(tmp_path: Path) -> None:
+    async with running_gateway(write_config(tmp_path, NOTES)):
+        stored = list((tmp_path / "data").rglob("*"))
+        assert any(path.name == "metadata.db" for path in stored)
+        assert any(path.suffix == ".sqlite" for path in stored)
+        assert [path.name for path in stored if path.stat().st_mode & 0o077] == []
+
+
 async def test_a_database_of_another_application_is_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "metadata.db")) as other:
         other.execute("CREATE TABLE accounts (name TEXT)")
@@ -366,6 +386,7 @@ async def test_while_the_upstream_is_away_feeds_go_on_and_it_is_taken_up_again(
             assert answer.status_code == 503, answer.text
             assert answer.json()["code"] in ("CG6001", "CG6003")
             assert PASSWORD not in answer.text
+            assert couch.url.removeprefix("http://") not in answer.text, "where it is, is for the operator"
         waiting = asyncio.create_task(ann.get("/notes/_changes?feed=longpoll&since=now&timeout=60000"))
 
         await couch.start()

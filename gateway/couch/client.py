@@ -61,7 +61,8 @@ class CouchDB:
         try:
             answer = await self.transport.call("GET", self.address.url("/"))
         except UpstreamUnreachable as error:
-            raise UpstreamUnreachable(f"CouchDB at {self.address.shown} cannot be reached: {error.reason}") from error
+            where = f"CouchDB at {self.address.shown}"
+            raise UpstreamUnreachable(f"{where} cannot be reached", detail=error.detail) from error
         if answer.status in {401, 403, 407}:
             raise UpstreamRefused(f"CouchDB refuses {self._who()}: {tried} answered {answer.describe()}")
         if answer.status >= 500:

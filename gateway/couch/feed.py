@@ -124,4 +124,4 @@ async def _guarded(step: Awaitable[T]) -> T:
             f"the upstream's changes feed was silent for {limits.UPSTREAM_SILENCE_SECONDS} seconds"
         ) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamUnreachable(f"the upstream's changes feed broke: {reason_of(error)}") from error
+        raise UpstreamUnreachable("the upstream's changes feed broke", detail=reason_of(error)) from error

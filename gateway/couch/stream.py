@@ -63,7 +63,7 @@ class Content:
             chunk = await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._end(close=True)
-            raise UpstreamUnreachable(f"the upstream broke off its answer: {reason_of(error)}") from error
+            raise UpstreamUnreachable("the upstream broke off its answer", detail=reason_of(error)) from error
         except BaseException:
             self._end(close=True)
             raise
@@ -163,5 +163,7 @@ async def pass_through(
                 raise upload.failure from None
             pause = next(pauses, None) if is_unsent(error) else None
             if pause is None:
-                raise UpstreamUnreachable(f"the upstream database server did not answer: {reason_of(error)}") from error
+                raise UpstreamUnreachable(
+                    "the upstream database server did not answer", detail=reason_of(error)
+                ) from error
         await asyncio.sleep(pause)

@@ -245,14 +245,12 @@ class Transport:
                 unsent = is_unsent(error) or (payload is not None and not payload.sent)
                 if write and not unsent:
                     raise UpstreamOutcomeUnknown(
-                        f"the upstream did not answer a write ({reason_of(error)}); it may or may not be stored"
+                        "the upstream did not answer a write; it may or may not be stored", detail=reason_of(error)
                     ) from error
                 waited = isinstance(error, TimeoutError) and not is_unsent(error)  # once is enough
                 pause = None if waited else next(pauses, None)
                 if pause is None or clock() + pause > deadline:
-                    raise UpstreamUnreachable(
-                        f"the upstream database server cannot be reached: {reason_of(error)}"
-                    ) from error
+                    raise UpstreamUnreachable(detail=reason_of(error)) from error
                 log.warning("%s %s: %s; trying again in %.1f s", method, url.path, reason_of(error), pause)
             except (AnswerTooLarge, AnswerUnreadable) as error:
                 if write:

@@ -48,6 +48,7 @@ def main() -> int:
         if not given.password:
             parser.error("--username needs --password or EMBEDDED_PASSWORD")
         credentials = Credentials(given.username, given.password)
+    os.umask(0o077)  # the files hold every document
     try:
         asyncio.run(run(given.directory, given.host, given.port, credentials))
     except (GatewayError, OSError) as error:

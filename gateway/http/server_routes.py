@@ -39,6 +39,8 @@ async def up(call: Call) -> web.StreamResponse:
     else:
         status, value = 200, {"status": "ok"}
         value["upstream"] = "unreachable" if "upstream_unreachable" in states else "reachable"
+        if "failing" in states:
+            value["routing"] = "failing"  # the log says why; what is routed is served
     return answer(status, value, {"Cache-Control": "must-revalidate, no-cache"})
 
 

@@ -108,8 +108,8 @@ class Router:
             except GatewayError as error:
                 unreachable = isinstance(error, (UpstreamError, NotFound))
                 self.status.state = "upstream_unreachable" if unreachable else "failing"
-                self.status.problem = error.reason
-                log.warning("database %s: %s; trying again", self.name, error.reason)
+                self.status.problem = error.explained if isinstance(error, UpstreamError) else error.reason
+                log.warning("database %s: %s; trying again", self.name, self.status.problem)
                 if isinstance(error, UpstreamRefused):
                     # CouchDB locks a login out after a few wrong ones (chttpd_auth_lockout): rather ask seldom.
                     pause, started = limits.UPSTREAM_RETRY_LAST_SECONDS, time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway import limits
+from gateway.errors import StoreUnavailable
 from gateway.store.rows import TEXT_OF_HEX, text_of_hex
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+# Exactly these speak of the file: a full disk, a damaged page. What derives from them is a wrong statement.
+_OF_THE_FILE = (sqlite3.OperationalError, sqlite3.DatabaseError)
 
 
 class StoreError(Exception):
@@ -85,6 +90,10 @@ class Connections:
         self._reading: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
 
+    def _failed(self, error: sqlite3.Error) -> StoreUnavailable:
+        _log.error("metadata store %s: %s", self._path, error)
+        return StoreUnavailable(f"the metadata store failed: {error}")
+
     async def write(self, function: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
         """Run `function` in the writing thread, within one transaction.
 
@@ -93,13 +102,15 @@ class Connections:
         """
 
         def run() -> T:
-            self._writing.execute("BEGIN IMMEDIATE")
             try:
+                self._writing.execute("BEGIN IMMEDIATE")
                 result = function(self._writing)
                 self._writing.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._writing.in_transaction:
                     self._writing.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and type(error) in _OF_THE_FILE:
+                    raise self._failed(error) from error
                 raise
             if then is not None:
                 then(result)
@@ -111,12 +122,17 @@ class Connections:
         """Run `function` in a reading thread, within one snapshot."""
 
         def run() -> T:
-            connection = self._reader()
-            connection.execute("BEGIN")
             try:
-                return function(connection)
-            finally:
-                connection.execute("COMMIT")
+                connection = self._reader()
+                connection.execute("BEGIN")
+                try:
+                    return function(connection)
+                finally:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if type(error) in _OF_THE_FILE:
+                    raise self._failed(error) from error
+                raise
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -160,5 +160,8 @@ async def test_the_health_says_when_the_upstream_is_away_and_when_nothing_is_rea
     gateway.db.state = "upstream_unreachable"
     up = await gateway.public.get("/_up")
     assert (up.status_code, up.json()["upstream"]) == (200, "unreachable")
+    gateway.db.state = "failing"
+    up = await gateway.public.get("/_up")
+    assert (up.status_code, up.json()["routing"]) == (200, "failing")
     gateway.db.state = "starting"
     assert (await gateway.public.get("/_up")).status_code == 503

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import StoreUnavailable
 from gateway.store import connections
 from gateway.store.connections import StoreError, connect, migrate, migrations
 from gateway.store.sqlite import SqliteStore
@@ -50,6 +51,28 @@ async def test_a_store_of_an_older_version_is_migrated_and_keeps_its_data(
     await store.close()
     assert version(path) == newer[-1][0]
     assert {"added", "more"} <= tables(path)
+
+
+async def test_a_full_disk_is_an_answer_and_loses_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    notes = await store.database("notes")
+    await notes.local_put("o", "c", None, {"a": 1})
+    pages = await store._connections.write(lambda sql: int(sql.execute("PRAGMA page_count").fetchone()[0]))
+    await store._connections.write(lambda sql: sql.execute(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(StoreUnavailable, match="database or disk is full"):
+        await notes.local_put("o", "large", None, {"a": "x" * 500_000})
+    assert await notes.local_get("o", "c") == ("0-1", {"a": 1})
+    await store._connections.write(lambda sql: sql.execute("PRAGMA max_page_count = 1000000"))
+    assert await notes.local_put("o", "large", None, {"a": "x" * 500_000}) == "0-1"
+    await store.close()
+
+
+async def test_a_wrong_statement_is_a_fault_of_ours_and_no_full_disk(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "metadata.db")
+    await store.database("notes")
+    with pytest.raises(sqlite3.IntegrityError):
+        await store._connections.write(lambda sql: sql.execute("INSERT INTO database (name) VALUES (NULL)"))
+    await store.close()
 
 
 async def test_users_of_a_store_that_knew_no_sessions_can_have_some(
