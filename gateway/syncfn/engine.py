@@ -1,11 +1,13 @@
-"""One JavaScript context with one sync function in it. Synchronous, and bound to the thread that made it."""
+"""One JavaScript context, and one with a sync function in it. Synchronous, and bound to the thread that made it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
+from typing import Protocol
 
 import quickjs
 
@@ -27,6 +29,19 @@ TIME = '{"error":["away","the sync function took too long"]}'
 STACK = '{"error":["stack"]}'
 MEMORY = '{"error":["memory"]}'
 PROMISES = '{"error":["thrown","promises and async functions do not work in a sync function",""]}'
+
+
+class ResourceLimits(Protocol):
+    """What one call may use."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def stack_bytes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +73,54 @@ def place_of(stack: str) -> tuple[int, int] | None:
     return None
 
 
-class Engine:
+class Sandbox:
+    """A context whose functions are called with texts and answer a JSON text, within limits."""
+
+    def __init__(self, resource_limits: ResourceLimits) -> None:
+        self._resources = resource_limits
+        self._raised = False
+        self.used = False
+        self.seconds = resource_limits.seconds  # what the call at hand may use
+        self._context = quickjs.Context()
+        self._context.set_max_stack_size(resource_limits.stack_bytes)
+        self._context.set_memory_limit(resource_limits.memory_bytes)
+
+    def _call(self, function: quickjs.Object, arguments: Sequence[object], characters: int) -> tuple[str, bool]:
+        """The answer, and whether this context may be used again. `characters` says how large the arguments are."""
+        self.used = True
+        self._allow_for(characters)
+        try:
+            answer: str = function(*arguments)
+            if self._context.execute_pending_job():
+                return PROMISES, False
+        except quickjs.StackOverflow:
+            return STACK, False
+        except quickjs.JSException as error:
+            # The prelude catches everything but an interruption, and fails itself only for want of memory.
+            text = str(error)
+            if "interrupted" in text:
+                return TIME, False
+            if "out of memory" in text or text.startswith("null"):
+                return MEMORY, False
+            return dumps({"error": ["thrown", text, ""]}), False
+        return answer, True
+
+    def _allow_for(self, characters: int) -> None:
+        large = characters > _TEXT_WITHOUT_SURCHARGE
+        if large or self._raised:
+            size = characters if large else 0
+            self.seconds = self._resources.seconds + min(_SECONDS_PER_CHARACTER * size, _SECONDS_SURCHARGE)
+            self._context.set_time_limit(self.seconds)
+            memory = min(_MEMORY_PER_CHARACTER * size, _MEMORY_SURCHARGE_BYTES)
+            self._context.set_memory_limit(self._resources.memory_bytes + memory)
+            self._raised = large
+
+
+class Engine(Sandbox):
     """A context that has run the prelude and holds a function. Raises SourceError when it makes none."""
 
     def __init__(self, source: str, engine_limits: EngineLimits) -> None:
-        self._limits = engine_limits
-        self._raised = False
-        self.used = False
-        self.seconds = engine_limits.seconds  # what the document at hand may use
-        self._context = quickjs.Context()
-        self._context.set_max_stack_size(engine_limits.stack_bytes)
-        self._context.set_memory_limit(engine_limits.memory_bytes)
+        super().__init__(engine_limits)
         prelude = PRELUDE.read_text(encoding="utf-8").rstrip()
         self._entry = self._context.eval(f"{prelude}({dumps(asdict(engine_limits))})")
         self._context.set_time_limit(engine_limits.seconds)
@@ -94,33 +146,9 @@ class Engine:
 
     def run(self, doc: str, old_doc: str, meta: str, writer: str) -> tuple[str, bool]:
         """The prelude's answer to one document as a JSON text, and whether this engine may be used again."""
-        self.used = True
-        self._allow_for(len(doc) + len(old_doc) + len(meta) + len(writer))
-        try:
-            answer: str = self._entry(self._make, doc, old_doc, meta, writer)
-            if self._context.execute_pending_job():
-                return PROMISES, False
-        except quickjs.StackOverflow:
-            return STACK, False
-        except quickjs.JSException as error:
-            # The prelude catches everything but an interruption, and fails itself only for want of memory.
-            text = str(error)
-            if "interrupted" in text:
-                return TIME, False
-            if "out of memory" in text or text.startswith("null"):
-                return MEMORY, False
-            return dumps({"error": ["thrown", text, ""]}), False
-        return answer, not answer.endswith('"spoilt":true}')
-
-    def _allow_for(self, characters: int) -> None:
-        large = characters > _TEXT_WITHOUT_SURCHARGE
-        if large or self._raised:
-            size = characters if large else 0
-            self.seconds = self._limits.seconds + min(_SECONDS_PER_CHARACTER * size, _SECONDS_SURCHARGE)
-            self._context.set_time_limit(self.seconds)
-            memory = min(_MEMORY_PER_CHARACTER * size, _MEMORY_SURCHARGE_BYTES)
-            self._context.set_memory_limit(self._limits.memory_bytes + memory)
-            self._raised = large
+        size = len(doc) + len(old_doc) + len(meta) + len(writer)
+        answer, reusable = self._call(self._entry, (self._make, doc, old_doc, meta, writer), size)
+        return answer, reusable and not answer.endswith('"spoilt":true}')
 
 
 def _compile_message(error: str) -> str:

@@ -1,4 +1,4 @@
-"""The gateway's end of a sync function's process: start it, put questions to it, notice that it died."""
+"""The gateway's end of a process that runs JavaScript: start it, put questions to it, notice that it died."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from gateway import limits
 from gateway.errors import SyncFunctionUnavailable
-from gateway.syncfn.engine import EngineLimits
+from gateway.syncfn.engine import SourceError
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 _QUESTIONS_AT_ONCE = 32
@@ -35,6 +35,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._answers: list[bytes] = []
+        self._looked_at = 0
         self._rest = bytearray()
         self._gone = False  # no answer will come any more
         self._arrived = asyncio.Event()
@@ -45,37 +46,44 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._input: asyncio.WriteTransport | None = None
 
     @classmethod
-    async def start(cls, source: str, engine_limits: EngineLimits) -> WorkerProcess:
-        """A process that has compiled `source`. Raises SyncFunctionUnavailable when it does not get so far."""
+    async def start(cls, program: str, hello: Mapping[str, Any], what: str = "the sync function") -> WorkerProcess:
+        """A process of the module `program` (worker.py) that has taken the hello; `what` it runs is for messages.
+
+        Raises SourceError when the source in the hello is refused, SyncFunctionUnavailable when it gets not so far.
+        """
         try:
             transport, worker = await asyncio.get_running_loop().subprocess_exec(
-                cls, sys.executable, "-P", "-m", "gateway.syncfn.worker", stderr=None, env=_environment()
+                cls, sys.executable, "-P", "-m", program, stderr=None, env=_environment()
             )
         except OSError as error:
-            raise SyncFunctionUnavailable(f"the sync function's process cannot be started: {error.strerror}") from None
+            raise SyncFunctionUnavailable(f"{what}'s process cannot be started: {error.strerror}") from None
         worker._transport = transport
         pipe = transport.get_pipe_transport(0)
         assert isinstance(pipe, asyncio.WriteTransport)  # noqa: S101  stdin is a pipe unless told otherwise
         worker._input = pipe
         try:
-            hello = json.dumps({"source": source, "limits": asdict(engine_limits)}).encode() + b"\n"
-            answers = await worker.ask(iter([hello]), limits.SYNC_FUNCTION_START_SECONDS)
+            said = json.dumps(hello).encode() + b"\n"
+            answers = await worker.ask(iter([said]), limits.SYNC_FUNCTION_START_SECONDS)
             if not answers:
-                raise SyncFunctionUnavailable("the sync function's process ended as it started")
+                raise SyncFunctionUnavailable(f"{what}'s process ended as it started")
             if problem := json.loads(answers[0]).get("error"):
-                raise SyncFunctionUnavailable(f"the sync function cannot be run: {problem}")
+                raise SourceError(problem)
         except BaseException:
             await worker.close()
             raise
         return worker
 
     async def ask(
-        self, questions: Iterator[bytes], silence_seconds: float = limits.SYNC_FUNCTION_SILENCE_SECONDS
+        self,
+        questions: Iterator[bytes],
+        silence_seconds: float = limits.SYNC_FUNCTION_SILENCE_SECONDS,
+        *,
+        last: Callable[[bytes], bool] | None = None,
     ) -> list[bytes]:
         """The answers to these lines; fewer than questions when the process ended or fell silent: it is of no use then.
 
-        Questions are taken from the iterator while earlier ones are at work. Not to be called again, but `close`, after
-        a cancellation or an error of the iterator.
+        Questions are taken from the iterator while earlier ones are at work. An answer that is the `last` one to be
+        wanted ends it all, as does a cancellation or an error of the iterator: only `close` may be called then.
         """
         assert self._input is not None  # noqa: S101  set by start
         asked = 0
@@ -91,11 +99,24 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             await asyncio.sleep(0)  # the event loop's other work between two portions
             if not self._writable.is_set():
                 await self._until(self._writable, silence_seconds)
+            self._look_for(last)
         while not self._gone and len(self._answers) < asked:
             self._arrived.clear()
             await self._until(self._arrived, silence_seconds)
-        answers, self._answers = self._answers, []
+            self._look_for(last)
+        answers, self._answers, self._looked_at = self._answers, [], 0
         return answers
+
+    def _look_for(self, last: Callable[[bytes], bool] | None) -> None:
+        """Take no more answers once the last one that is wanted came."""
+        if last is None:
+            return
+        for at in range(self._looked_at, len(self._answers)):
+            if last(self._answers[at]):
+                del self._answers[at + 1 :]
+                self._gone = True
+                break
+        self._looked_at = len(self._answers)
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:
         try:

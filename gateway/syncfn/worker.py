@@ -1,12 +1,13 @@
-"""The process in which a sync function runs: `python -m gateway.syncfn.worker`.
+"""The process in which a sync function runs: `python -m gateway.syncfn.worker`. Other functions run in their like.
 
 A process, not a thread: the engine's time limit does not reach loops inside its own built-ins (`replaceAll` on a long
 string in a loop, `join` of an array that claims four billion members), and only a process can be ended. It also keeps
 a crash of the engine away from the gateway, and leaves the gateway's other threads their share of the interpreter.
 
-Protocol, lines: first the hello, `{"source", "limits"}`, answered by `{}` or `{"error"}`; then a line for each
-document, four JSON texts with tabs between (doc, oldDoc or nothing, meta, writer or nothing), each answered by a line
-in the order of the questions. Questions are in ASCII, answers in UTF-8. The end of the input ends the process.
+Protocol, lines: first the hello, a JSON object (here `{"source", "limits"}`), answered by `{}` or `{"error"}`; then a
+line for each question, texts with tabs between (here four: doc, oldDoc or nothing, meta, writer or nothing), each
+answered by a line in the order of the questions. Questions are in ASCII, answers in UTF-8. The end of the input ends
+the process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from gateway import limits
 from gateway.syncfn.engine import MEMORY, TIME, Engine, EngineLimits, SourceError
@@ -30,17 +33,34 @@ _WATCH_SECONDS = 0.05
 _WATCH_IDLE_SECONDS = 1.0  # being woken for each batch would cost more than looking now and then
 
 
+class Runnable(Protocol):
+    """What answers the questions of one process."""
+
+    @property
+    def used(self) -> bool:
+        """Whether it answered one before."""
+
+    @property
+    def seconds(self) -> float:
+        """The CPU time that the question at hand may take."""
+
+    @property
+    def run(self) -> Callable[..., tuple[str, bool]]:
+        """From the texts of a question to one answer, and whether this engine may be used again."""
+
+
 class Worker:
     """Reads documents, runs them, writes answers: one thread. `watch` is for the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[dict[str, Any]], Runnable]) -> None:
+        """`make` turns a hello into an engine, or raises SourceError."""
+        self._make = make
         self._lock = threading.Lock()
         self._answers: list[str] = []
         self._size = 0
         self._number = 0  # of the document at hand
-        self._source = ""
-        self._limits = EngineLimits()
-        self._engine: Engine | None = None
+        self._said: dict[str, Any] = {}
+        self._engine: Runnable | None = None
         self._busy = False
         self._ended = False
         self._wanted = threading.Event()  # the watchdog sleeps on it while there is nothing to watch
@@ -71,27 +91,27 @@ class Worker:
             self._wanted.set()
 
     def _hello(self, line: str) -> None:
-        hello = json.loads(line)
-        self._source, self._limits = hello["source"], EngineLimits(**hello["limits"])
+        self._said = json.loads(line)
         try:
-            self._engine = Engine(self._source, self._limits)
+            self._engine = self._make(self._said)
         except SourceError as error:
             self._answer(json.dumps({"error": str(error)}))
             self._send()
             sys.exit(1)
         self._answer("{}")
 
-    def _document(self, engine: Engine, line: str) -> None:
+    def _document(self, engine: Runnable, line: str) -> None:
         texts = line.split("\t")
         used = engine.used
         answer, reusable = engine.run(*texts)
         if used and answer.startswith(MEMORY[:-1]):
             # An earlier document may have left its promises behind; what counts is this document alone.
-            self._engine = engine = Engine(self._source, self._limits)
+            self._engine = engine = self._make(self._said)
             answer, reusable = engine.run(*texts)
         self._answer(answer)
         if not reusable:
-            self._engine = Engine(self._source, self._limits)
+            self._send()  # the gateway may want no more
+            self._engine = self._make(self._said)
 
     def _allowed(self) -> float:
         return self._engine.seconds if self._engine else limits.SYNC_FUNCTION_START_SECONDS
@@ -145,14 +165,18 @@ class Worker:
                 os._exit(STUCK)
 
 
-def main() -> None:
-    """Run until the input ends."""
+def serve(make: Callable[[dict[str, Any]], Runnable]) -> None:
+    """Run until the input ends. `make` turns a hello into an engine, or raises SourceError."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the gateway's; it drains first
-    worker = Worker()
+    worker = Worker(make)
     threading.stack_size(_THREAD_STACK_BYTES)
     threading.Thread(target=worker.serve, daemon=True).start()
     worker.watch()
 
 
+def _sync_function(hello: dict[str, Any]) -> Runnable:
+    return Engine(hello["source"], EngineLimits(**hello["limits"]))
+
+
 if __name__ == "__main__":
-    main()
+    serve(_sync_function)

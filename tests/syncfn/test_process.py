@@ -20,9 +20,9 @@ ECHO = "function (doc) { channel('n' + doc.n); if (doc.n % 7 === 6) requireAdmin
 
 
 def pid_of(function: SyncFunction) -> int:
-    assert function._process is not None
-    assert function._process._transport is not None
-    pid = function._process._transport.get_pid()
+    assert function._runner._process is not None
+    assert function._runner._process._transport is not None
+    pid = function._runner._process._transport.get_pid()
     assert pid is not None
     return pid
 
@@ -86,7 +86,7 @@ async def test_a_process_that_is_killed_in_the_middle_of_a_batch_starts_again_wh
     function = make("function (doc) { for (let i = 0; i < 20000; i++); channel('n' + doc.n) }")
     await function.run([call({"n": 0})])
     batch = asyncio.create_task(function.run([call({"n": n}) for n in range(300)]))
-    while not function._process or not function._process._answers:  # noqa: ASYNC110  until some are answered
+    while not (running := function._runner._process) or not running._answers:  # noqa: ASYNC110  until some are answered
         await asyncio.sleep(0)
     os.kill(pid_of(function), signal.SIGKILL)
     assert [verdict.routing.channels for verdict in await batch] == [{f"n{n}"} for n in range(300)]
@@ -210,7 +210,7 @@ async def test_the_process_does_not_outlive_a_gateway_that_is_killed() -> None:
         "async def main():\n"
         "    function = SyncFunction('function (doc) { if (doc.bad) for (;;) new Array(1e6).fill(1) }')\n"
         "    await function.run([Call({'_id': 'd'}, None, ADMIN)])\n"
-        "    print(function._process._transport.get_pid(), flush=True)\n"
+        "    print(function._runner._process._transport.get_pid(), flush=True)\n"
         "    await function.run([Call({'_id': 'd', 'bad': 1}, None, ADMIN)] * 5)\n"
         "asyncio.run(main())\n"
     )
