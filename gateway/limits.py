@@ -133,6 +133,20 @@ EMBEDDED_REGEX_SECONDS: Final = 0.5  # $regex on one value
 EMBEDDED_PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 EMBEDDED_PURGE_REVISIONS_COUNT: Final = 1_000
 EMBEDDED_PAGE_ROWS_COUNT: Final = 1_000  # rows read from the file at once for _all_docs and _changes
+EMBEDDED_VIEW_FUNCTION_SECONDS: Final = (
+    5.0  # CPU time of the functions of a view for one document, as CouchDB's os_process_timeout
+)
+EMBEDDED_VIEW_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the document needs
+EMBEDDED_VIEW_REDUCTION_CHARACTERS: Final = (
+    4_906  # a longer one must be half its input, as CouchDB's reduce_limit_threshold
+)
+EMBEDDED_VIEW_PROCESSES_COUNT: Final = 4  # of one embedded server, each for one design document
+EMBEDDED_VIEW_BATCH_DOCUMENTS_COUNT: Final = 500  # mapped and stored at once
+EMBEDDED_VIEW_BATCH_BYTES: Final = 4_000_000
+EMBEDDED_VIEW_REDUCE_SECONDS: Final = 60.0  # wall time of the reductions of one query
+EMBEDDED_VIEW_CALL_ROWS_COUNT: Final = 500  # rows given to one call of a reduce function
+EMBEDDED_VIEW_ANSWER_BYTES: Final = 64_000_000  # reduced rows collected for one query
+EMBEDDED_VIEW_QUERIES_COUNT: Final = 100  # in one POST of several queries
 
 
 def check() -> None:

@@ -17,9 +17,10 @@ BASE = {"errors", "limits", "json_text"}
 ALLOWED = {
     "model": BASE,
     "couch": BASE | {"model", "embedded"},  # embedded by open.py alone
-    "embedded": BASE | {"model", "couch"},
+    "embedded": BASE | {"model", "couch", "syncfn", "viewfn"},  # syncfn: the processes that run JavaScript
     "store": BASE | {"model", "couch"},
     "syncfn": BASE | {"model"},
+    "viewfn": BASE | {"syncfn"},
     "auth": BASE | {"model", "store"},  # store by sessions.py alone
     "settings": BASE | {"model", "auth", "syncfn"},
     "callers": BASE | {"model", "auth"},

@@ -31,6 +31,8 @@ from gateway.embedded.maintenance import Pins
 from gateway.embedded.pool import Readers, Threads
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.schema import open_writer
+from gateway.embedded.views.builder import Views
+from gateway.embedded.views.scripts import Scripts
 from gateway.embedded.writer import Row, Transaction, Writer, load_state
 from gateway.errors import BadRequest, NotFound, UnknownDatabase, UpstreamUnreachable
 
@@ -71,6 +73,7 @@ class EmbeddedDatabase:
         instance_start_time: str,
         token: str,
         threads: Threads,
+        scripts: Scripts,
         requests: Requests,
         successor: Callable[[], Awaitable[EmbeddedDatabase]],
         create: bool,
@@ -88,6 +91,7 @@ class EmbeddedDatabase:
         connection = open_writer(path, create=create)
         self.readers = Readers(path, threads)
         self.writer = Writer(connection, load_state(connection), self.hub.publish, name)
+        self.views = Views(self, scripts)
         self.compacting = False
         self._deleted = False
 
@@ -183,12 +187,26 @@ class EmbeddedDatabase:
         return await live.write_incoming(prepared, new_edits=new_edits)
 
     async def write_incoming(self, docs: Sequence[Incoming], *, new_edits: bool) -> list[WriteResult]:
-        """Store documents that are validated already."""
+        """Store documents that are validated already, but for the functions of design documents."""
+        refused = await self._refused_designs(docs)
+        accepted = [doc for at, doc in enumerate(docs) if at not in refused]
 
         def job(transaction: Transaction) -> list[WriteResult]:
-            return Edit(transaction, [doc.id for doc in docs]).write(docs, new_edits=new_edits)
+            return Edit(transaction, [doc.id for doc in accepted]).write(accepted, new_edits=new_edits)
 
-        return await self.writing(job, weight=len(docs))
+        results = iter(await self.writing(job, weight=len(accepted)))
+        return [refused.get(at) or next(results) for at in range(len(docs))]
+
+    async def _refused_designs(self, docs: Sequence[Incoming]) -> dict[int, WriteResult]:
+        """By their places in `docs`, the design documents that CouchDB would not store."""
+        refused = {}
+        for at, doc in enumerate(docs):
+            if doc.id.startswith("_design/") and not doc.deleted:
+                try:
+                    await self.views.check(dict(doc.body), doc.id)
+                except BadRequest as error:
+                    refused[at] = WriteResult(doc.id, None, error.error, error.reason)
+        return refused
 
     async def read(self, wanted: Sequence[RevisionRef], *, attachments: bool = False) -> list[Document | None]:
         options = DocOptions(revs=True, attachments=attachments)
@@ -312,6 +330,7 @@ class EmbeddedDatabase:
     async def close(self, *, deleted: bool = False) -> None:
         """End feeds, finish waiting writes, close the file."""
         self._deleted = self._deleted or deleted
+        await self.views.close()
         self.hub.close()
         self.readers.close()
         await asyncio.get_running_loop().run_in_executor(None, self.writer.close)

@@ -192,6 +192,7 @@ class Edit:
                 self._touch(doc)
             else:
                 connection.execute("DELETE FROM doc WHERE key = ?", (doc.key,))
+                connection.execute("DELETE FROM view_row WHERE id = ?", (id,))  # no row will tell the indexes
                 if doc.was_deleted:
                     state.doc_del_count -= 1
                 else:

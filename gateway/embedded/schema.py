@@ -39,6 +39,26 @@ CREATE TABLE purge (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, revs TEXT NOT NUL
 CREATE TABLE mango_index (ddoc TEXT NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, def TEXT NOT NULL,
                           PRIMARY KEY (ddoc, name)) WITHOUT ROWID;
 """
+# Made whenever a file is opened, so that files of before have them, too. An index is named by what its rows depend on;
+# the row of `view_index` goes first, its rows a few at a time: its key must not be used again.
+_VIEW_TABLES = """
+CREATE TABLE IF NOT EXISTS view_index (
+    key       INTEGER PRIMARY KEY AUTOINCREMENT,
+    signature TEXT NOT NULL UNIQUE,
+    seq       INTEGER NOT NULL     -- the documents up to here are in it
+);
+CREATE TABLE IF NOT EXISTS view_row (
+    key      INTEGER PRIMARY KEY,
+    idx      INTEGER NOT NULL,     -- view_index
+    map      INTEGER NOT NULL,     -- which of its map functions
+    sort     BLOB NOT NULL,        -- views/collation.py
+    id       TEXT NOT NULL,        -- the document
+    key_json TEXT NOT NULL,
+    value    TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS view_order ON view_row (idx, map, sort, id);
+CREATE INDEX IF NOT EXISTS view_doc ON view_row (id, idx);
+"""
 
 
 def _connect(path: Path, mode: str, cache_kib: int) -> sqlite3.Connection:
@@ -64,6 +84,7 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
             raise RuntimeError(f"{path.name} was written by another version of the embedded server ({version})")
+        connection.executescript(f"BEGIN IMMEDIATE; {_VIEW_TABLES} COMMIT;")
     except BaseException:
         connection.close()
         raise

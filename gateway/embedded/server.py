@@ -19,8 +19,10 @@ from urllib.parse import quote
 from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.pool import Threads
+from gateway.embedded.views.scripts import Scripts
 from gateway.errors import AlreadyExists, UnknownDatabase, UpstreamUnreachable
 from gateway.model.names import check_database_name
+from gateway.viewfn.engine import ViewLimits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,9 +52,10 @@ class _Entry:
 class EmbeddedServer:
     """Implements `Upstream` on `directory`, which is created if missing and used by one process at a time."""
 
-    def __init__(self, directory: Path | str) -> None:
+    def __init__(self, directory: Path | str, *, view_limits: ViewLimits | None = None) -> None:
         self.directory = Path(directory)
         self._threads = Threads()
+        self._scripts = Scripts(view_limits)
         self._catalogue_thread = ThreadPoolExecutor(1, thread_name_prefix="embedded-catalogue")
         self._catalogue: sqlite3.Connection | None = None
         self._open: dict[str, EmbeddedDatabase] = {}
@@ -149,6 +152,7 @@ class EmbeddedServer:
             for database in self._open.values():
                 await database.close()
             self._open.clear()
+            await self._scripts.close()
             if (catalogue := self._catalogue) is not None:
                 self._catalogue = None
                 await self._in_catalogue(catalogue.close)
@@ -198,6 +202,7 @@ class EmbeddedServer:
             instance_start_time=entry.instance_start_time,
             token=entry.token,
             threads=self._threads,
+            scripts=self._scripts,
             requests=requests,
             successor=partial(self.open, entry.name, create=False),
             create=create,

@@ -215,4 +215,5 @@ async def test_the_revision_limit_stems_histories(http: httpx.AsyncClient) -> No
 async def test_a_design_document_may_be_addressed_with_a_slash(http: httpx.AsyncClient) -> None:
     await put(http, "_design/views", language="javascript")
     assert (await http.get("_design%2Fviews")).json()["_id"] == "_design/views"
-    assert (await http.get("_design/views/_view/all")).status_code == 501
+    assert (await http.get("_design/views/_view/all")).json()["reason"] == "missing_named_view"
+    assert (await http.get("_design/views/_show/all")).status_code == 501

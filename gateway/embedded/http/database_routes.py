@@ -127,8 +127,3 @@ async def ensure_full_commit(request: Request) -> UpstreamResponse:
     """Nothing to do: every answered write is on disk already."""
     database = await request.database()
     return answer(201, {"ok": True, "instance_start_time": database.instance_start_time})
-
-
-async def view_cleanup(request: Request) -> UpstreamResponse:
-    await request.database()
-    return answer(202, {"ok": True})

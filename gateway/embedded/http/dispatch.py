@@ -17,6 +17,7 @@ from gateway.embedded.http import (
     find_routes,
     listing_routes,
     server_routes,
+    view_routes,
 )
 from gateway.embedded.http.message import Params, Request, answer
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, NotImplementedUpstream
@@ -65,9 +66,13 @@ BELOW_DATABASE: Mapping[str, Methods] = {
     "_security": {"GET": database_routes.security, "PUT": database_routes.set_security},
     "_compact": {"POST": database_routes.compact},
     "_ensure_full_commit": {"POST": database_routes.ensure_full_commit},
-    "_view_cleanup": {"POST": database_routes.view_cleanup},
+    "_view_cleanup": {"POST": view_routes.cleanup},
 }
 QUERIES: Methods = {"POST": listing_routes.queries}
+COMPACT_VIEWS: Methods = {"POST": view_routes.compact}
+VIEW: Methods = {"GET": view_routes.get, "POST": view_routes.post}
+VIEW_QUERIES: Methods = {"POST": view_routes.queries}
+VIEW_INFO: Methods = {"GET": view_routes.info}
 INDEX: Methods = {"DELETE": find_routes.delete_index}
 DOCUMENT: Methods = {
     "GET": document_routes.get,
@@ -108,7 +113,7 @@ def _below_database(parts: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:
     name, rest = parts[1], parts[2:]
     if name == "_design" and rest:
         if len(rest) > 1 and rest[1].startswith("_"):
-            raise NotImplementedUpstream(f"the embedded server runs no design functions ({rest[1]})")
+            return _design_function(rest), (parts[0], f"_design/{rest[0]}", *rest[1:])
         parts = (parts[0], f"_design/{rest[0]}", *rest[1:])
     elif name == "_local":
         if len(rest) != 1 or not rest[0]:
@@ -121,6 +126,20 @@ def _below_database(parts: tuple[str, ...]) -> tuple[Methods, tuple[str, ...]]:
     return (DOCUMENT if len(parts) == 2 else ATTACHMENT), parts
 
 
+def _design_function(rest: tuple[str, ...]) -> Methods:
+    """What is below a design document."""
+    kind, names = rest[1], rest[2:]
+    if kind == "_view" and len(names) == 1:
+        return VIEW
+    if kind == "_view" and len(names) == 2 and names[1] == "queries":
+        return VIEW_QUERIES
+    if kind == "_info" and not names:
+        return VIEW_INFO
+    if kind == "_view":
+        raise NotFound("missing_named_view")
+    raise NotImplementedUpstream(f"the embedded server runs no design functions ({kind})")
+
+
 def _special(name: str, rest: tuple[str, ...]) -> Methods:
     if name in BELOW_DATABASE and not rest:
         return BELOW_DATABASE[name]
@@ -128,6 +147,8 @@ def _special(name: str, rest: tuple[str, ...]) -> Methods:
         return QUERIES
     if name == "_index" and len(rest) == 3:
         return INDEX
+    if name == "_compact" and len(rest) == 1:
+        return COMPACT_VIEWS
     raise NotImplementedUpstream(f"the embedded server has no {'/'.join((name, *rest))}")
 
 

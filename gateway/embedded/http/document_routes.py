@@ -27,6 +27,7 @@ from gateway.embedded.http.content import receive
 from gateway.embedded.http.message import Missing, Params, Request, answer, raw, stream, text
 from gateway.embedded.reading import DocOptions, Found, Revision
 from gateway.embedded.tree import NO_BODY
+from gateway.embedded.views.design import CompilationError, InvalidDesign
 from gateway.errors import (
     BadParameter,
     BadRequest,
@@ -64,7 +65,12 @@ def doc_options(params: Params) -> DocOptions:
 
 def result_error(result: WriteResult) -> GatewayError:
     """The exception for one refused document."""
-    kinds: dict[str, type[GatewayError]] = {"conflict": Conflict, "missing_stub": MissingStub}
+    kinds: dict[str, type[GatewayError]] = {
+        "conflict": Conflict,
+        "missing_stub": MissingStub,
+        "invalid_design_doc": InvalidDesign,
+        "compilation_error": CompilationError,
+    }
     return kinds.get(result.error, UpstreamError)(result.reason)
 
 
