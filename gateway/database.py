@@ -412,7 +412,7 @@ class Database:
         check_id(doc["_id"])
         result = await self._batcher.write_one(doc, new_edits)
         if result.rev is None:
-            raise Conflict if result.error == "conflict" else BadRequest(result.reason)
+            raise from_status(409 if result.error == "conflict" else 400, result.error, result.reason)
         return Outcome(doc["_id"], result.rev)
 
     async def put_attachment(

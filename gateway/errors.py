@@ -52,6 +52,18 @@ class InvalidDocument(BadRequest):
     error, code = "doc_validation", "CG1003"
 
 
+class InvalidDesign(BadRequest):
+    """A design document that CouchDB refuses to store. The reason names the member."""
+
+    error, code = "invalid_design_doc", "CG1030"
+
+
+class CompilationError(BadRequest):
+    """A function of a design document that is no JavaScript function."""
+
+    error, code = "compilation_error", "CG1031"
+
+
 class InvalidDocumentId(BadRequest):
     error, code = "illegal_docid", "CG1004"
 
@@ -268,6 +280,8 @@ def from_status(status: int, error: str, reason: str) -> GatewayError:
     by_name: dict[tuple[int, str], type[GatewayError]] = {
         (400, "illegal_docid"): InvalidDocumentId,
         (400, "doc_validation"): InvalidDocument,
+        (400, "invalid_design_doc"): InvalidDesign,
+        (400, "compilation_error"): CompilationError,
         (400, "query_parse_error"): BadParameter,
         (412, "missing_stub"): MissingStub,
         (412, "file_exists"): AlreadyExists,

@@ -133,13 +133,10 @@ EMBEDDED_REGEX_SECONDS: Final = 0.5  # $regex on one value
 EMBEDDED_PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 EMBEDDED_PURGE_REVISIONS_COUNT: Final = 1_000
 EMBEDDED_PAGE_ROWS_COUNT: Final = 1_000  # rows read from the file at once for _all_docs and _changes
-EMBEDDED_VIEW_FUNCTION_SECONDS: Final = (
-    5.0  # CPU time of the functions of a view for one document, as CouchDB's os_process_timeout
-)
+EMBEDDED_VIEW_FUNCTION_SECONDS: Final = 5.0  # CPU time for one document, as CouchDB's os_process_timeout
+EMBEDDED_VIEW_SILENCE_SECONDS: Final = 60.0  # wall time: its process is stopped or starved, and is replaced
 EMBEDDED_VIEW_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the document needs
-EMBEDDED_VIEW_REDUCTION_CHARACTERS: Final = (
-    4_906  # a longer one must be half its input, as CouchDB's reduce_limit_threshold
-)
+EMBEDDED_VIEW_REDUCTION_CHARACTERS: Final = 4_906  # a longer one is half its input, as CouchDB's reduce_limit says
 EMBEDDED_VIEW_PROCESSES_COUNT: Final = 4  # of one embedded server, each for one design document
 EMBEDDED_VIEW_BATCH_DOCUMENTS_COUNT: Final = 500  # mapped and stored at once
 EMBEDDED_VIEW_BATCH_BYTES: Final = 4_000_000
@@ -154,6 +151,8 @@ def check() -> None:
     rules = {
         "a sync function's process outlives its slowest document": SYNC_FUNCTION_SILENCE_SECONDS
         >= 5 * SYNC_FUNCTION_SECONDS,
+        "a view's process outlives its slowest document": EMBEDDED_VIEW_SILENCE_SECONDS
+        >= 5 * EMBEDDED_VIEW_FUNCTION_SECONDS,
         "a document fits into a request body": DOCUMENT_BYTES <= BODY_BYTES,
         "an upstream batch holds at least one document": DOCUMENT_BYTES <= UPSTREAM_BATCH_BYTES,
         "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,

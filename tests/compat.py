@@ -30,6 +30,7 @@ _PURGE: Final = "it has no _purge"
 _ORDER: Final = "it answers a _bulk_docs with a bad id or an unusual one in another order"
 _DIFF: Final = "its _revs_diff calls interior revisions missing, and names no ancestors"
 _ERRORS: Final = "its errors for malformed documents are other ones"
+_VIEWS: Final = "its views take wrong options, and have reasons of their own"
 CANNOT: Final[Mapping[str, str]] = {
     "test_a_row_names_all_leaves_the_winner_first": "its rows name the leaves in no order",
     "test_an_interior_revision_with_a_body_has_a_row_with_the_same_leaves": "it has no row for an interior revision",
@@ -55,6 +56,16 @@ CANNOT: Final[Mapping[str, str]] = {
     "test_a_live_branch_wins_over_a_longer_deleted_one": "it does not look anew for the winner after such a branch",
     "test_a_malformed_document_refuses_the_whole_write": _ERRORS,
     "test_a_range_of_an_attachment_is_answered": "it knows no Range",
+    "test_documents_divide_the_rows_of_one_key": "its views know no startkey_docid",
+    "test_offset_counts_the_rows_before_the_first": "the offset of its views is what was skipped",
+    "test_keys_of_every_kind_come_in_one_order": "its views order strings by code units",
+    "test_options_come_in_a_body_and_several_queries_in_one": "its views take one query at a time",
+    "test_wrong_options_are_refused": _VIEWS,
+    "test_what_is_not_there_is_404": _VIEWS,
+    "test_a_design_document_whose_function_does_not_compile_is_refused": "it compiles functions when they are asked",
+    "test_a_function_that_does_not_compile_is_refused_through_the_gateway": "it compiles functions when they are asked",
+    "test_the_index_tells_about_itself": "its _info says little",
+    "test_an_old_index_answers_when_no_update_is_wanted": "its views know no update",
 }
 
 

@@ -76,7 +76,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
     async def ask(
         self,
         questions: Iterator[bytes],
-        silence_seconds: float = limits.SYNC_FUNCTION_SILENCE_SECONDS,
+        silence_seconds: float,
         *,
         last: Callable[[bytes], bool] | None = None,
     ) -> list[bytes]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+from gateway import limits
 from gateway.errors import SyncFunctionUnavailable
 from gateway.syncfn import worker
 from gateway.syncfn.process import WorkerProcess
@@ -18,12 +19,21 @@ _log = logging.getLogger(__name__)
 class Runner:
     """Batches of questions run one after the other; a cancelled caller does not disturb the others."""
 
-    def __init__(self, program: str, hello: Mapping[str, Any], *, name: str, what: str = "the sync function") -> None:
+    def __init__(
+        self,
+        program: str,
+        hello: Mapping[str, Any],
+        *,
+        name: str,
+        what: str = "the sync function",
+        silence_seconds: float = limits.SYNC_FUNCTION_SILENCE_SECONDS,
+    ) -> None:
         """`program` is a module like worker.py; `name` says in the log, `what` in messages, which function it is."""
         self._program = program
         self._hello = hello
         self._name = name
         self._what = what
+        self._silence_seconds = silence_seconds
         self._lock = asyncio.Lock()
         self._process: WorkerProcess | None = None
         self._running: set[asyncio.Task[list[bytes]]] = set()
@@ -95,7 +105,7 @@ class Runner:
             end = len(lines) + 1 if alone else count
             asked = end - len(lines)
             try:
-                answered = await process.ask(questions(len(lines), end), last=last)
+                answered = await process.ask(questions(len(lines), end), self._silence_seconds, last=last)
             except BaseException:
                 await self._end_process()  # it may owe answers that nobody would take
                 raise

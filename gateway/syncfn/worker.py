@@ -28,6 +28,7 @@ from gateway.syncfn.engine import MEMORY, TIME, Engine, EngineLimits, SourceErro
 STUCK = 3  # exit code: the document at hand was answered by the watchdog, all answers are sent
 _READ_BYTES = 1 << 20
 _SEND_BYTES = 1 << 16
+_SEND_SECONDS = 1.0
 _THREAD_STACK_BYTES = 64 << 20  # address space, not memory; the main thread's depends on the machine's settings
 _WATCH_SECONDS = 0.05
 _WATCH_IDLE_SECONDS = 1.0  # being woken for each batch would cost more than looking now and then
@@ -58,6 +59,7 @@ class Worker:
         self._lock = threading.Lock()
         self._answers: list[str] = []
         self._size = 0
+        self._sent = time.monotonic()
         self._number = 0  # of the document at hand
         self._said: dict[str, Any] = {}
         self._engine: Runnable | None = None
@@ -109,8 +111,9 @@ class Worker:
             self._engine = engine = self._make(self._said)
             answer, reusable = engine.run(*texts)
         self._answer(answer)
+        if not reusable or time.monotonic() - self._sent > _SEND_SECONDS:
+            self._send()  # the gateway may want no more after a failure, and takes long silence for the end
         if not reusable:
-            self._send()  # the gateway may want no more
             self._engine = self._make(self._said)
 
     def _allowed(self) -> float:
@@ -132,6 +135,7 @@ class Worker:
         data = memoryview("".join(f"{answer}\n" for answer in self._answers).encode())
         self._answers.clear()
         self._size = 0
+        self._sent = time.monotonic()
         while data:
             data = data[os.write(1, data) :]
 

@@ -199,6 +199,17 @@ async def test_documents_are_linked_by_the_value(http: httpx.AsyncClient) -> Non
     assert (docs["c"], docs["f"]) == (None, None)
 
 
+async def test_many_rows_of_few_documents_are_stored_in_parts(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "EMBEDDED_COMMIT_ROWS_COUNT", 10)
+    await put(http, *({"_id": f"d{n}", "n": n} for n in range(9)))
+    await define(http, v="function (doc) { for (var i = 0; i < doc.n; i++) emit([doc.n, i], null); }")
+    rows = (await ask(http))["rows"]
+    assert [row["key"] for row in rows] == [[n, i] for n in range(9) for i in range(n)]
+    assert (await http.get("_design/x/_info")).json()["view_index"]["updates_pending"]["total"] == 0
+
+
 # Functions that fail
 
 

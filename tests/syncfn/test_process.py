@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SyncFunctionRanAway, SyncFunctionUnavailable
-from gateway.syncfn import process
 from gateway.syncfn.runtime import SyncFunction
 from tests.syncfn.asking import ANN, call
 from tests.syncfn.conftest import Make
@@ -119,7 +118,7 @@ async def test_a_document_that_the_engine_does_not_survive_is_an_error_and_the_o
 async def test_a_stopped_process_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     function = make(ECHO)
     await function.run([call({"n": 1})])
-    monkeypatch.setattr(process.WorkerProcess.ask, "__defaults__", (0.3,))
+    monkeypatch.setattr(function._runner, "_silence_seconds", 0.3)
     os.kill(pid_of(function), signal.SIGSTOP)
     assert (await function.run([call({"n": 2})]))[0].routing.channels == {"n2"}
 

@@ -27,13 +27,14 @@ from gateway.embedded.http.content import receive
 from gateway.embedded.http.message import Missing, Params, Request, answer, raw, stream, text
 from gateway.embedded.reading import DocOptions, Found, Revision
 from gateway.embedded.tree import NO_BODY
-from gateway.embedded.views.design import CompilationError, InvalidDesign
 from gateway.errors import (
     BadParameter,
     BadRequest,
+    CompilationError,
     Conflict,
     Deleted,
     GatewayError,
+    InvalidDesign,
     MissingStub,
     NotFound,
     UpstreamError,

@@ -12,7 +12,7 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.message import Request, answer, stream
 from gateway.embedded.views import index
-from gateway.embedded.views.collation import raw_sort_key, sort_key
+from gateway.embedded.views.collation import VERSION, raw_sort_key, sort_key
 from gateway.embedded.views.design import Design, View
 from gateway.embedded.views.index import State
 from gateway.embedded.views.options import ViewQuery, body_keys, checked, parse
@@ -21,7 +21,7 @@ from gateway.embedded.views.rows import MapRows
 from gateway.errors import BadRequest, NotFound, TooLarge
 
 _UNBUILT = State(0, 0)  # has no rows
-_COLLATOR = "Couch Gateway 1 (CLDR root)"
+_COLLATOR = f"Couch Gateway {VERSION}"  # where CouchDB names the version of its ICU
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,9 @@ async def _answer(asked: _Asked, ending: bytes) -> AsyncIterator[bytes]:
         yield _head({"total_rows": 0, "offset": 0} | update_seq) + b"\r\n]}" + ending
         return
     pages = MapRows(state, asked.view, query, _sort_key(asked.view))
-    head, piece = await database.reading(lambda connection: (pages.head(connection), pages.next_page(connection)))
+    head, piece = await database.reading(
+        lambda connection: (pages.head(connection), pages.next_page(connection)), slow=True
+    )
     counts = {"total_rows": head.total, "offset": head.offset} if query.sorted else {}
     piece = _head(counts | update_seq) + piece
     some = not piece.endswith(b"[\r\n")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gateway import limits
 from gateway.embedded.views import index
 from gateway.embedded.views.collation import raw_sort_key, sort_key
 from gateway.embedded.views.design import Design, parse, validate
@@ -98,13 +99,13 @@ class Views:
         while known.seq < target:
             batch = await database.reading(partial(index.due, design=design, after=known.seq), slow=True)
             batch, rows, error = await self._mapped(design, batch)
-            stored = await database.writing(
-                partial(index.store, key=known.key, batch=batch, rows=rows),
-                weight=len(batch.docs) + sum(map(len, rows)),
-            )
-            if stored is None:
-                raise ViewFailed("ddoc_updated", "the design document changed while its views were built")
-            known = stored
+            for part, some, weight in _steps(batch, rows):
+                stored = await database.writing(
+                    partial(index.store, key=known.key, batch=part, rows=some), weight=weight
+                )
+                if stored is None:
+                    raise ViewFailed("ddoc_updated", "the design document changed while its views were built")
+                known = stored
             if error is not None:
                 raise error
         return known
@@ -152,17 +153,32 @@ class Views:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _steps(batch: Batch, rows: Sequence[Sequence[Emitted]]) -> Iterator[tuple[Batch, Sequence[Sequence[Emitted]], int]]:
+    """The batch in parts that do not keep other writers waiting long, each with its rows and weight."""
+    start, weight = 0, 0
+    for end, doc in enumerate(batch.docs, 1):
+        weight += 1 + len(rows[end - 1])
+        if weight >= limits.EMBEDDED_COMMIT_ROWS_COUNT and end < len(batch.docs):
+            yield Batch(batch.docs[start:end], doc.seq), rows[start:end], weight
+            start, weight = end, 0
+    yield Batch(batch.docs[start:], batch.seq), rows[start:], weight
+
+
 def _read_answers(design: Design, lines: Sequence[bytes]) -> list[tuple[list[Emitted], list[str], list[str] | None]]:
     """(rows, log, error) of each answer. Runs in a thread."""
     found = []
     for line in lines:
         answer = json.loads(line)
-        rows = [
-            _emitted(number, design.raw[number], texts[at], texts[at + 1])
-            for number, texts in enumerate(answer.get("rows", ()))
-            for at in range(0, len(texts), 2)
-        ]
-        found.append((rows, answer.get("logs", []), answer.get("error")))
+        logs = answer.get("logs", [])
+        try:
+            rows = [
+                _emitted(number, design.raw[number], texts[at], texts[at + 1])
+                for number, texts in enumerate(answer.get("rows", ()))
+                for at in range(0, len(texts), 2)
+            ]
+        except RecursionError:  # as if the function had thrown
+            rows, logs = [], [*logs, "a key is nested too deeply"]
+        found.append((rows, logs, answer.get("error")))
     return found
 
 

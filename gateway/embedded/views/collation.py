@@ -1,11 +1,13 @@
 """Keys of views in CouchDB's order, as byte strings that compare as the keys do. Pure.
 
-null < false < true < numbers < strings < arrays < objects (https://docs.couchdb.org/en/stable/ddocs/views/collation.html).
+null < false < true < numbers < strings < arrays < objects
+(https://docs.couchdb.org/en/stable/ddocs/views/collation.html).
+
 CouchDB compares strings by ICU's root collation: first by letters, then by accents, then by case; the standard library
 has nothing like it, so `collation.json` is that order for the characters below U+3400 as ICU tells it (data: Unicode
-CLDR). What is not as in ICU: contractions (Thai and Lao vowels, some Indic and Slavonic sequences), and the order of
-scripts past U+3400 other than Han and Hangul, which come in the order of their code points. Strings that differ only in
-characters that ICU ignores are equal.
+CLDR; written by tests/embedded/make_collation.mjs). What is not as in ICU: contractions (Thai and Lao vowels, some
+Indic and Slavonic sequences), and scripts past U+3400 other than Han and Hangul, which come in the order of their code
+points. Strings that differ only in characters that ICU ignores are equal.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Final
 
+VERSION: Final = 1  # of the keys: stored ones compare with those of the same version only
 _TABLE = Path(__file__).with_name("collation.json")
 _FIRST: Final = 0x0101  # the first primary weight: two bytes, neither of them zero
 _COMMON: Final = 2  # the secondary weight of a letter, below that of each accent
@@ -36,8 +39,7 @@ def _load() -> dict[str, _Element]:
     table = json.loads(_TABLE.read_text(encoding="utf-8"))
     elements: dict[str, _Element] = dict.fromkeys(table["silent"], (b"", b"", b""))
     for place, equals in enumerate(table["marks"]):
-        weight = bytes([0xFF, place - 0xF0]) if place > 0xEF else bytes([_COMMON + 1 + place])
-        elements |= dict.fromkeys(equals, (b"", weight, b"\x01"))
+        elements |= dict.fromkeys(equals, (b"", bytes([_COMMON + 1 + place]), b"\x01"))
     for number, group in enumerate(table["order"]):
         primary = _two_bytes(number)
         for accent, equals in enumerate([group] if isinstance(group, str) else group):

@@ -11,24 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import json_text
-from gateway.errors import BadRequest
+from gateway.embedded.views.collation import VERSION
+from gateway.errors import InvalidDesign
 
 LANGUAGE = "javascript"
 _BUILTINS = ("_sum", "_count", "_stats", "_approx_count_distinct", "_first", "_last")
 _RANKS = ("_top_", "_bottom_")
 _FUNCTIONS = ("filters", "lists", "shows", "updates")
-
-
-class InvalidDesign(BadRequest):
-    """A design document that CouchDB refuses to store."""
-
-    error, code = "invalid_design_doc", "CG1003"
-
-
-class CompilationError(BadRequest):
-    """A function of a design document that is no JavaScript function."""
-
-    error, code = "compilation_error", "CG1003"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +74,7 @@ def parse(id: str, body: Mapping[str, Any]) -> Design:
             reducer = len(reduces)
             reduces.append([name, reduce])
         views[name] = View(name, number, raw[number], reduce if isinstance(reduce, str) else None, reducer)
-    signed = json_text.canonical([[text.decode("ascii") for text in places], language, options, lib])
+    signed = json_text.canonical([[text.decode("ascii") for text in places], language, options, lib, VERSION])
     return Design(
         id,
         language if isinstance(language, str) else "",

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from gateway import json_text, limits
-from gateway.embedded.views.design import CompilationError, Design
-from gateway.errors import UpstreamUnreachable
+from gateway.embedded.views.design import Design
+from gateway.errors import CompilationError, UpstreamUnreachable
 from gateway.syncfn.engine import SourceError
 from gateway.syncfn.runner import Runner
 from gateway.viewfn.engine import ViewLimits
@@ -35,7 +35,13 @@ class Scripts:
         runner = self._runners.pop(digest, None)
         if runner is None:
             hello = {"functions": design.functions, "limits": asdict(self._limits)}
-            runner = Runner("gateway.viewfn.worker", hello, name=design.id, what="a view")
+            runner = Runner(
+                "gateway.viewfn.worker",
+                hello,
+                name=design.id,
+                what="a view",
+                silence_seconds=limits.EMBEDDED_VIEW_SILENCE_SECONDS,
+            )
         self._runners[digest] = runner
         if len(self._runners) > limits.EMBEDDED_VIEW_PROCESSES_COUNT:
             self._end_one()
