@@ -116,6 +116,14 @@ LOCAL_DOCUMENT_BYTES: Final = 1_000_000
 LOCAL_DOCUMENTS_COUNT: Final = 10_000  # of one user
 
 # Server
+CREATED_DATABASES_COUNT: Final = 500  # made by PUT /{db}; each has its router, and once written to a process
+SWEEP_ROWS_COUNT: Final = 500  # documents of a deleted database that one transaction forgets
+SERVER_USERS_COUNT: Final = 100_000  # documents of _users, deleted ones among them
+SERVER_USER_BYTES: Final = 65_536  # one of them
+SECURITY_BYTES: Final = 1_000_000  # a _security object, as CouchDB's
+UUIDS_COUNT: Final = 1_000  # of one _uuids, as CouchDB's max_count
+DBS_INFO_COUNT: Final = 100  # keys of one _dbs_info, as CouchDB's max_db_number_for_dbs_info_req
+COPY_ATTACHMENTS_BYTES: Final = 16_000_000  # of the document that COPY takes along, held in memory
 DRAIN_SECONDS: Final = 10.0
 STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
 
@@ -161,6 +169,7 @@ def check() -> None:
         < WRITE_ROUTED_WAIT_SECONDS,
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
         "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
+        "what COPY takes along fits into a request body, as base64": COPY_ATTACHMENTS_BYTES * 4 // 3 <= BODY_BYTES,
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
         "a session lasts longer than a look at it": SESSION_SECONDS_MIN >= 5 * SESSION_SWEEP_SECONDS,
         "a password fits into a login": LOGIN_BODY_BYTES >= 12 * PASSWORD_CHARACTERS,

@@ -20,6 +20,7 @@ from gateway.model.routing import Routing
 T = TypeVar("T")
 DocumentId: TypeAlias = int
 PrincipalKind: TypeAlias = Literal["user", "role"]
+CreatedState: TypeAlias = Literal["creating", "serving", "deleting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,17 @@ class StoredSession:
     logins: Mapping[str, int]
     ttl_s: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUser:
+    """A document of `_users`: `body` is without `_` members and password, of which only the hash is kept."""
+
+    name: str
+    rev: str
+    deleted: bool
+    body: Mapping[str, Any]
+    password: str | None = field(repr=False)
 
 
 class LiveRow(NamedTuple):
@@ -271,6 +283,19 @@ class DatabaseStore(Protocol):
     async def principals(self, kind: PrincipalKind) -> list[tuple[str, Mapping[str, Any]]]:
         """(name, properties) of all that live, by name."""
 
+    async def security(self) -> dict[str, Any] | None:
+        """The `_security` object as it was set; None if it never was."""
+
+    async def set_security(self, value: Mapping[str, Any]) -> None:
+        """Keep it, and let those whom it names in."""
+
+    async def settle_members(self, name: str | None = None) -> None:
+        """Make accounts and access what `_security` and the users of the server say; `name`: of this user alone.
+
+        A member has the channel `*`. A user of the server who is a member is a user here, unless the database has a
+        user of this name of its own. Changes nothing, and takes no sequence, where it is so already.
+        """
+
     async def local_get(self, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
         """(rev, body) of a local document in the owner's namespace."""
 
@@ -327,5 +352,37 @@ class MetadataStore(Protocol):
 
     def subscribe(self, listener: Callable[[Publication], None]) -> None:
         """Call `listener` on the event loop for every committed transaction that took a sequence, in order."""
+
+    def unsubscribe(self, listener: Callable[[Publication], None]) -> None: ...
+
+    async def uuid(self) -> str:
+        """The identity of this store: 32 hexadecimal digits, the same for as long as it lives."""
+
+    async def server_user(self, name: str) -> ServerUser | None:
+        """Also a deleted one."""
+
+    async def server_users(self) -> list[ServerUser]:
+        """All that are not deleted, by name."""
+
+    async def put_server_user(self, user: ServerUser, over: str | None) -> None:
+        """Store it over the revision `over`, None for a new one. Raises Conflict; TooManyRequests at the limit.
+
+        Databases do not follow by themselves: settle their members then.
+        """
+
+    async def created(self) -> dict[str, CreatedState]:
+        """The databases that were made by request, by name, with how far that came."""
+
+    async def note_created(self, name: str, state: CreatedState | None) -> None:
+        """Remember how far the making or the end of a database came; None: nothing of it is left."""
+
+    async def drop(self, name: str) -> None:
+        """Forget a database and that it was made by request, in one step: a new one of that name has nothing of it.
+
+        Every call of its `DatabaseStore` raises UnknownDatabase from then on.
+        """
+
+    async def sweep(self) -> bool:
+        """Remove a piece of what dropped databases left behind; False when nothing is left. Call it until then."""
 
     async def close(self) -> None: ...

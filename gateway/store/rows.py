@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from gateway.couch.upstream import Identity
+from gateway.errors import UnknownDatabase
 from gateway.model.intervals import OPEN, Interval
 from gateway.model.leaves import Leaf, LeafRouting
 from gateway.store.protocol import DatabaseState, DocumentRow
@@ -45,6 +46,8 @@ def state(connection: sqlite3.Connection, database: int) -> DatabaseState:
         " doc_count, doc_del_count FROM database WHERE id = ?",
         (database,),
     ).fetchone()
+    if row is None:
+        raise UnknownDatabase
     identity = Identity(row[4], row[5]) if row[5] else None
     return DatabaseState(row[0], row[1], row[2], row[3], identity, row[6], row[7], row[8], row[9])
 

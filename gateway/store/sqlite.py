@@ -11,13 +11,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway import limits
 from gateway.couch.upstream import Identity
+from gateway.errors import UnknownDatabase
 from gateway.model.apply import Recorded
 from gateway.model.names import ALL_CHANNELS, PUBLIC_CHANNEL
-from gateway.store import documents, local_docs, principals, rows
+from gateway.store import catalogue, documents, local_docs, members, principals, rows
 from gateway.store.connections import Connections
 from gateway.store.index import SqliteIndex, public_and_star
 from gateway.store.protocol import (
+    CreatedState,
     DatabaseState,
     FoundDocument,
     Index,
@@ -25,6 +28,7 @@ from gateway.store.protocol import (
     PrincipalChange,
     PrincipalKind,
     Publication,
+    ServerUser,
 )
 from gateway.store.sessions import SqliteSessions
 from gateway.store.transaction import Transaction
@@ -40,15 +44,52 @@ class SqliteStore:
         self._connections = Connections(path)
         self.sessions = SqliteSessions(self._connections)
         self._listeners: list[Callable[[Publication], None]] = []
+        self._own: dict[str, OwnConnections] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def database(self, name: str) -> SqliteDatabase:
         self._loop = asyncio.get_running_loop()
-        number, public, star = await self._connections.write(lambda sql: _open_database(sql, name))
-        return SqliteDatabase(name, number, public, star, self._connections, self._publish)
+        own = self._own.setdefault(name, OwnConnections(self._connections))
+        number, public, star = await own.write(lambda sql: _open_database(sql, name))
+        return SqliteDatabase(name, number, public, star, own, self._publish)
 
     def subscribe(self, listener: Callable[[Publication], None]) -> None:
         self._listeners.append(listener)
+
+    def unsubscribe(self, listener: Callable[[Publication], None]) -> None:
+        self._listeners.remove(listener)
+
+    async def uuid(self) -> str:
+        return await self._connections.write(catalogue.uuid)
+
+    async def server_user(self, name: str) -> ServerUser | None:
+        return await self._connections.read(lambda sql: members.server_user(sql, name))
+
+    async def server_users(self) -> list[ServerUser]:
+        return await self._connections.read(members.server_users)
+
+    async def put_server_user(self, user: ServerUser, over: str | None) -> None:
+        limit = limits.SERVER_USERS_COUNT
+        await self._connections.write(lambda sql: members.put_server_user(sql, user, over, limit))
+
+    async def created(self) -> dict[str, CreatedState]:
+        return await self._connections.read(catalogue.created)
+
+    async def note_created(self, name: str, state: CreatedState | None) -> None:
+        await self._connections.write(lambda sql: catalogue.note_created(sql, name, state))
+
+    async def drop(self, name: str) -> None:
+        own = self._own.pop(name, None)
+
+        def run(sql: sqlite3.Connection) -> None:
+            catalogue.drop(sql, name)
+            if own is not None:
+                own.dropped = True  # in the writing thread: nothing of it is written after this
+
+        await self._connections.write(run)
+
+    async def sweep(self) -> bool:
+        return await self._connections.write(catalogue.sweep)
 
     def _publish(self, publication: Publication) -> None:
         """Called in the writing thread after each commit; listeners run on the loop, in the order of commits, and
@@ -59,6 +100,30 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._connections.close()
+
+
+class OwnConnections:
+    """The connections as one database uses them. Nothing passes after it was dropped: a new one may have its number."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self.dropped = False
+
+    async def write(self, function: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
+        """As `Connections.write`. Raises UnknownDatabase."""
+        return await self._connections.write(self._checked(function), then)
+
+    async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """As `Connections.read`. Raises UnknownDatabase."""
+        return await self._connections.read(self._checked(function))
+
+    def _checked(self, function: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+        def run(sql: sqlite3.Connection) -> T:
+            if self.dropped:
+                raise UnknownDatabase
+            return function(sql)
+
+        return run
 
 
 def _open_database(sql: sqlite3.Connection, name: str) -> tuple[int, int, int]:
@@ -82,7 +147,7 @@ class SqliteDatabase:
         number: int,
         public: int,
         star: int,
-        connections: Connections,
+        connections: OwnConnections,
         publish: Callable[[Publication], None],
     ) -> None:
         self.name = name
@@ -175,6 +240,19 @@ class SqliteDatabase:
 
     async def principals(self, kind: PrincipalKind) -> list[tuple[str, Mapping[str, Any]]]:
         return await self._connections.read(lambda sql: principals.names(sql, self._number, kind))
+
+    async def security(self) -> dict[str, Any] | None:
+        return await self._connections.read(lambda sql: members.security(sql, self._number))
+
+    async def set_security(self, value: Mapping[str, Any]) -> None:
+        def run(tx: Transaction, sql: sqlite3.Connection) -> None:
+            members.set_security(sql, self._number, value)
+            members.settle(tx, sql, self._star)
+
+        await self._transaction(run)
+
+    async def settle_members(self, name: str | None = None) -> None:
+        await self._transaction(lambda tx, sql: members.settle(tx, sql, self._star, name))
 
     async def local_get(self, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
         return await self._connections.read(lambda sql: local_docs.get(sql, self._number, owner, doc))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+from gateway.errors import UnknownDatabase
 from gateway.store.protocol import Entry, PrincipalKind, Publication
 from gateway.store.rows import ids_json, texts
 
@@ -20,9 +21,10 @@ class Transaction:
         self.many = connection.executemany
         self.database = database
         self._name = name
-        self.last_seq, self._access_seq = self.sql(
-            "SELECT last_seq, access_seq FROM database WHERE id = ?", (database,)
-        ).fetchone()
+        row = self.sql("SELECT last_seq, access_seq FROM database WHERE id = ?", (database,)).fetchone()
+        if row is None:
+            raise UnknownDatabase
+        self.last_seq, self._access_seq = row
         self._first_seq = self.last_seq + 1
         self._channels: dict[str, int] = {}
         self._principals: dict[tuple[str, str], int] = {}
