@@ -31,6 +31,7 @@ from gateway.errors import (
     SessionOver,
     TooLarge,
     Unauthorized,
+    UnknownDatabase,
     UpstreamError,
     from_status,
 )
@@ -73,6 +74,7 @@ class Database:
         last_seq: int,
     ) -> None:
         self.name = settings.name
+        self.upstream_name = upstream.name
         self._store = store
         self._upstream = upstream
         self._function = function
@@ -101,6 +103,7 @@ class Database:
         self._wakes = Wakes(last_seq)
         self._viewers = viewers
         self._users: dict[str, Principal | None] = {}
+        self._gone = False
 
     @classmethod
     async def open(
@@ -119,6 +122,7 @@ class Database:
         opened = await upstream.open(settings.upstream, create=True)
         store = await metadata.database(settings.name)
         await Accounts(store, passwords).configure(settings)
+        await store.settle_members()
         function = SyncFunction(settings.sync_source, name=f"sync function of {settings.name}")
         state = await store.state()
         if state.sync_digest and state.sync_digest != function.digest:
@@ -157,6 +161,14 @@ class Database:
         await self._documents.close()
         await self._batcher.close()
         await self._function.close()
+
+    async def retire(self, metadata: MetadataStore) -> None:
+        """Close for good: the database is about to be deleted. Its feeds end, and what is under way is refused."""
+        self._gone = True
+        metadata.unsubscribe(self.published)
+        self._wakes.end()
+        await self.close()
+        self._cache.drop_database(self._upstream.name)
 
     # Who
 
@@ -234,6 +246,27 @@ class Database:
 
     async def delete_principal(self, kind: str, name: str) -> None:
         await self._accounts.delete(kind, name)
+
+    async def security(self, caller: Caller) -> dict[str, Any]:
+        """The `_security` object; to a user what of it concerns this user."""
+        value = await self._store.security()
+        value = {part: {"roles": ["_admin"]} for part in ("members", "admins")} if value is None else value
+        if caller.user is None:
+            return value
+        user = await self._user(caller.user)
+        own = {"names": {caller.user}, "roles": user.roles if user is not None else frozenset()}
+        return {
+            part: {kind: [one for one in value.get(part, {}).get(kind, ()) if one in own[kind]] for kind in own}
+            for part in ("members", "admins")
+        }
+
+    async def set_security(self, value: Mapping[str, Any]) -> None:
+        """Keep it: whom it names as member or admin gains access to all channels, who is no longer named loses it."""
+        await self._store.set_security(value)
+
+    async def settle_members(self, name: str) -> None:
+        """A user of the server was changed: so is its account here, if it is a member."""
+        await self._store.settle_members(name)
 
     # Reads
 
@@ -352,6 +385,8 @@ class Database:
         async def check() -> None:
             if session is not None and session.over:
                 raise SessionOver
+            if self._gone:
+                raise UnknownDatabase
             if caller.user is None:
                 return
             user = await self._user(caller.user)
@@ -392,9 +427,18 @@ class Database:
                 outcomes[at] = Outcome(doc_id, error=error)
         author = Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
         if drafts:
-            written = await self._writes.write([one for _, one in drafts], author)
+            written = await self._write([one for _, one in drafts], author)
             outcomes |= {at: outcome for (at, _), outcome in zip(drafts, written, strict=True)}
         return [outcomes[at] for at in range(len(docs))]
+
+    async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
+        try:
+            return await self._writes.write(drafts, author)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._gone and task is not None and not task.cancelling():
+                raise UnknownDatabase from None  # the write was given up, not its request
+            raise
 
     async def _writer(self, caller: Caller) -> Writer:
         if caller.user is None:

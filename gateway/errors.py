@@ -93,6 +93,16 @@ class IllegalName(BadRequest):
     error, code = "bad_request", "CG1009"
 
 
+class IllegalDatabaseName(IllegalName):
+    """As CouchDB names it for `PUT /{db}`."""
+
+    error, code = "illegal_database_name", "CG1020"
+
+
+class DatabaseNameTooLong(IllegalName):
+    error, code = "database_name_too_long", "CG1021"
+
+
 class TooManyRequests(GatewayError):
     status, error, code = 429, "too_many_requests", "CG1010"
     passing = True
@@ -283,6 +293,8 @@ def from_status(status: int, error: str, reason: str) -> GatewayError:
         (400, "invalid_design_doc"): InvalidDesign,
         (400, "compilation_error"): CompilationError,
         (400, "query_parse_error"): BadParameter,
+        (400, "illegal_database_name"): IllegalDatabaseName,
+        (400, "database_name_too_long"): DatabaseNameTooLong,
         (412, "missing_stub"): MissingStub,
         (412, "file_exists"): AlreadyExists,
     }

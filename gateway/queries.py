@@ -53,6 +53,18 @@ class AllDocsQuery:
     attachments: bool = False
     update_seq: bool = False
 
+    def chosen(self, names: Sequence[str]) -> list[Any]:
+        """Of these names, which are in order, those that the options choose; `keys` as they are."""
+        first, last = (self.end, self.start) if self.descending else (self.start, self.end)
+        found: list[Any] = list(self.keys) if self.keys is not None else []
+        if self.keys is None:
+            found = [one for one in names if (first is None or one >= first) and (last is None or one <= last)]
+            if not self.inclusive_end:
+                found = [one for one in found if one != self.end]
+        if self.descending:
+            found.reverse()
+        return found[self.skip :] if self.limit is None else found[self.skip : self.skip + self.limit]
+
 
 @dataclass(frozen=True, slots=True)
 class ChangesQuery:

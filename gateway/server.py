@@ -18,6 +18,7 @@ from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
+from gateway.catalogue import Catalogue
 from gateway.couch.open import open_upstream
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import Upstream
@@ -32,7 +33,7 @@ from gateway.logins import Logins
 from gateway.settings.addresses import Address
 from gateway.settings.load import load
 from gateway.settings.problems import SettingsError
-from gateway.settings.values import Settings
+from gateway.settings.values import DatabaseSettings, Settings
 from gateway.store.connections import StoreError
 from gateway.store.lock import StoreLock
 from gateway.store.protocol import SessionStore
@@ -92,6 +93,7 @@ class Server:
         self._store: SqliteStore | None = None
         self._sessions: Sessions | None = None
         self._upstream: Upstream | None = None
+        self._catalogue: Catalogue | None = None
         self._traffic = Traffic()
         self._runners: dict[str, web.ServerRunner] = {}
         self._addresses: dict[str, Address] = {}
@@ -138,11 +140,19 @@ class Server:
             self._open.open_logins(self._store.sessions)
             self._upstream = await self._connect()
             cache = RevisionCache()
+            store, upstream = self._store, self._upstream
+
+            async def open_database(database: DatabaseSettings) -> Database:
+                return await Database.open(database, store, upstream, cache, self._passwords, self._credentials)
+
             for database in self._settings.databases.values():
-                self._open.by_name[database.name] = await Database.open(
-                    database, self._store, self._upstream, cache, self._passwords, self._credentials
-                )
-            await self._listen(self._sessions)
+                self._open.by_name[database.name] = await open_database(database)
+            self._catalogue = Catalogue(
+                *(self._settings, store, upstream, self._open.by_name, open_database, self._passwords),
+                self._sessions.end_database,
+            )
+            await self._catalogue.start()
+            await self._listen(self._sessions, self._catalogue)
         except StoreError as error:
             raise StartError(str(error)) from error
         except UpstreamError as error:
@@ -161,7 +171,7 @@ class Server:
         await upstream.check()
         return upstream
 
-    async def _listen(self, sessions: Sessions) -> None:
+    async def _listen(self, sessions: Sessions, catalogue: Catalogue) -> None:
         listen = self._settings.listen
         cookie = CookieForm(self._settings.sessions.same_site, self._settings.sessions.secure)
         admins = Admins(self._settings.admins, self._credentials)
@@ -177,6 +187,7 @@ class Server:
                 allow_admins=name == "public" and self._settings.public.allow_admins,
                 sessions=sessions,
                 cookie_form=cookie,
+                catalogue=catalogue,
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()
@@ -221,7 +232,9 @@ class Server:
         logging.getLogger().setLevel(settings.logging.level.upper())
         for name, database in settings.databases.items():
             if name in self._open.by_name and self._store is not None:
-                await Accounts(await self._store.database(name), self._passwords).configure(database)
+                store = await self._store.database(name)
+                await Accounts(store, self._passwords).configure(database)
+                await store.settle_members()
         if needs_restart(self._settings, settings):
             log.warning("the configuration was reloaded; some of its changes take effect only after a restart")
         else:
@@ -234,6 +247,8 @@ class Server:
             await runner.cleanup()
         if self._reloading is not None:
             await asyncio.gather(self._reloading, return_exceptions=True)
+        if self._catalogue is not None:
+            await self._catalogue.close()
         for database in self._open.by_name.values():
             await database.close()
         if self._sessions is not None:
@@ -257,7 +272,11 @@ def needs_restart(before: Settings, after: Settings) -> bool:
             name: (database.upstream, database.sync_source, database.hide_existence)
             for name, database in settings.databases.items()
         }
-        of_server = settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public
-        return of_server, settings.sessions, databases
+        default = settings.default_database
+        return (
+            *(settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public, databases),
+            settings.sessions,
+            *(default.sync_source, default.hide_existence, default.guest, default.users, default.roles),
+        )
 
     return fixed(before) != fixed(after)

@@ -27,7 +27,8 @@ def whose(route: Route) -> str:
         return "anybody, every port"
     if route.listeners in (("admin",), ("metrics",)):
         return f"{route.listeners[0]} port"
-    return {"public": "anybody", "user": "users", "admin": "administrators"}[route.policy]
+    whom = {"public": "anybody", "user": "users", "admin": "administrators", "server": "administrators"}
+    return whom[route.policy]
 
 
 def test_the_page_names_every_endpoint_and_no_other() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import Address, Problem, SessionSettings, Settings, SettingsError, load
+from gateway.syncfn.default import DEFAULT_SYNC_FUNCTION
 
 SMALL = """
 couchdb: {url: "http://127.0.0.1:5984"}
@@ -50,6 +51,26 @@ def texts(found: list[Problem]) -> dict[str, str]:
 
 
 class TestWhatItGives:
+    def test_databases_made_by_request_are_like_the_default_database(self, tmp_path: Path) -> None:
+        given = """
+            couchdb: {url: "embedded:./couch"}
+            default_database:
+              sync: function (doc) { channel("all"); }
+              hide_existence: true
+              guest: {disabled: false, admin_channels: [all]}
+            """
+        made = read(tmp_path, given).created("orders")
+        assert (made.name, made.upstream, made.hide_existence) == ("orders", "orders", True)
+        assert made.sync_source == 'function (doc) { channel("all"); }'
+        assert made.guest.admin_channels == {"all"}
+        plain = read(tmp_path, 'couchdb: {url: "embedded:./couch"}\n').created("a/b")
+        assert (plain.name, plain.upstream, plain.sync_source) == ("a/b", "a/b", DEFAULT_SYNC_FUNCTION)
+        assert plain.guest.disabled
+        (problem,) = problems(tmp_path, given.replace("hide_existence: true", "upstream: other"))
+        assert (problem.place, "remove this" in problem.text) == ("default_database.upstream", True)
+        (problem,) = problems(tmp_path, given.replace("hide_existence: true", "allow_conflicts: true"))
+        assert problem.text == "comes with a later version"
+
     def test_the_file_of_the_design_is_read_whole(self, tmp_path: Path) -> None:
         (tmp_path / "sync.js").write_text("function (doc) { channel(doc.channels); }", encoding="utf-8")
         settings = read(

@@ -174,6 +174,14 @@ class Sessions:
                 self._ended(session)
         return len(tokens)
 
+    def end_database(self, database: str) -> None:
+        """The database was dropped, with its users, in the store: no session is a user of it, nor of a new one of that
+        name, whose users may have the same login_seq."""
+        self._endings += 1
+        for session in list(self._known.values()):
+            if session.logins.pop(database, None) is not None:
+                self._ended(session)
+
     def _forget(self, key: bytes, session: Session | None = None) -> None:
         """End it in memory, after the store: who was reading it there meanwhile reads it again."""
         self._endings += 1

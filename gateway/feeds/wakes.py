@@ -72,6 +72,7 @@ class Wakes:
         self._by_channel: dict[ChannelId, set[Waiter]] = {}
         self._by_user: dict[str | None, set[Waiter]] = {}
         self._count = 0
+        self._ended = False
 
     def __len__(self) -> int:
         return self._count
@@ -97,7 +98,7 @@ class Wakes:
         for channel in waiter.channels:
             self._by_channel.setdefault(channel, set()).add(waiter)
         unchecked, waiter.unchecked = waiter.unchecked, False
-        return self.last_seq <= upto and not unchecked
+        return self.last_seq <= upto and not unchecked and not self._ended
 
     def _unwatch(self, waiter: Waiter) -> None:
         for channel in waiter.channels:
@@ -119,6 +120,12 @@ class Wakes:
         """Let the feeds of a user (None: of administrators) see whether they may go on."""
         for waiter in self._by_user.get(user, ()):
             waiter.recheck()
+
+    def end(self) -> None:
+        """Let every feed, now and from now on, see whether it may go on: the database is deleted."""
+        self._ended = True
+        for user in self._by_user:
+            self.recheck(user)
 
     def publish(self, publication: Publication) -> None:
         """Hand a commit to the feeds that it concerns."""

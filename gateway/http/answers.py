@@ -71,8 +71,22 @@ def not_modified(request: web.BaseRequest, tag: str) -> web.Response | None:
 
 
 def location(*parts: str) -> str:
-    """The path of a document or attachment for `Location`; relative, since a proxy's own name is not known here."""
-    return "".join("/" + quote(part, safe="") for part in parts)
+    """The path of a database, document or attachment for `Location`, encoded as CouchDB does."""
+    return "".join("/" + quote(part, safe=":").replace("~", "%7E") for part in parts)
+
+
+def complete_location(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Put scheme and host before the path of what was stored: what the client called this server, as CouchDB does.
+
+    A proxy that changes `Host` says what it was (`chttpd:absolute_uri`, X-Forwarded-Host and -Proto).
+    """
+    path = response.headers.get("Location", "")
+    host = request.headers.get("X-Forwarded-Host") or request.headers.get("Host")
+    if response.status not in (201, 202) or not path.startswith("/") or response.prepared or not host:
+        return
+    encrypted = request.headers.get("X-Forwarded-Ssl") == "on"
+    scheme = "https" if encrypted else request.headers.get("X-Forwarded-Proto", request.scheme)
+    response.headers["Location"] = f"{scheme if scheme in ('http', 'https') else request.scheme}://{host}{path}"
 
 
 def accepts(request: web.BaseRequest, kind: str) -> bool:

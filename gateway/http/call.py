@@ -13,6 +13,7 @@ from gateway import limits
 from gateway.auth.admins import Admins
 from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
+from gateway.catalogue import Catalogue
 from gateway.database import Database
 from gateway.http import answers
 from gateway.http.cookies import CookieForm, session_token, set_cookie
@@ -45,8 +46,8 @@ class Gate:
     """Who may come in at one listener, and to what."""
 
     __slots__ = (
-        *("admin_names", "admins", "allow_admins", "cookie_form", "databases", "name", "sessions", "traffic"),
-        "trusts",
+        *("admin_names", "admins", "allow_admins", "catalogue", "cookie_form", "databases", "name", "sessions"),
+        *("traffic", "trusts"),
     )
 
     def __init__(
@@ -59,6 +60,7 @@ class Gate:
         admin_names: frozenset[str],
         allow_admins: bool,
         sessions: Sessions,
+        catalogue: Catalogue,
         cookie_form: CookieForm = CookieForm(),  # noqa: B008 - a frozen value
         trusts: Callable[[web.BaseRequest], bool] = lambda request: False,
     ) -> None:
@@ -75,6 +77,7 @@ class Gate:
         self.sessions = sessions
         self.cookie_form = cookie_form
         self.trusts = trusts
+        self.catalogue = catalogue
 
 
 class Call:
@@ -97,6 +100,10 @@ class Call:
     def database(self) -> Database:
         assert self._database is not None, "the route's policy asks for no database"  # noqa: S101
         return self._database
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.gate.catalogue
 
     @property
     def caller(self) -> Caller:
@@ -134,6 +141,7 @@ class Call:
         if self.request.transport is None:
             raise ConnectionResetError("the client left")
         self.renew_session(response)
+        answers.complete_location(self.request, response)
         self.response = response
         await response.prepare(self.request)
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from typing import Final
 
 from aiohttp import web
 
 from gateway import limits
 from gateway.errors import AlreadyExists, BadRequest, Forbidden, NotImplementedHere
-from gateway.http import documents
+from gateway.http import answers, documents
 from gateway.http.answers import answer
-from gateway.http.body import read_json_object, require_json
+from gateway.http.body import read_json, read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import rev_of
 from gateway.http.passthrough import pass_through
+
+CREATE_PARAMETERS: Final = frozenset({"q", "n", "placement", "engine", "partitioned"})
+_POSITIVE: Final = re.compile(r"0*[1-9][0-9]{0,8}\Z")
+_PLACEMENT: Final = re.compile(r"[^:,]+:0*[1-9][0-9]{0,8}(,[^:,]+:0*[1-9][0-9]{0,8})*\Z")
 
 
 async def info(call: Call) -> web.StreamResponse:
@@ -25,19 +31,52 @@ async def info(call: Call) -> web.StreamResponse:
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """412: it exists. Databases are made by the config file; replicators that would create one go on with the 412."""
-    raise AlreadyExists("The database could not be created, the file already exists.")
+    """Make a database, as an administrator. To its users it says that it exists (412), with which replicators go on.
+
+    https://docs.couchdb.org/en/stable/api/database/common.html#put--db
+    """
+    if not call.caller.is_admin:
+        raise AlreadyExists("The database could not be created, the file already exists.")
+    name, options = call.values["db"], _shards(call)
+    quorum = await call.catalogue.create(name, options)
+    return answer(201 if quorum else 202, {"ok": True}, {"Location": answers.location(name)})
+
+
+def _shards(call: Call) -> dict[str, str]:
+    """The options that go to the upstream. Raises BadRequest in CouchDB's words."""
+    options = {}
+    for name in ("n", "q"):
+        if (value := call.query.get(name)) is not None:
+            if not _POSITIVE.match(value):
+                raise BadRequest(f"The `{name}` value should be a positive integer.")
+            options[name] = value
+    if (placement := call.query.get("placement")) is not None:
+        if not _PLACEMENT.match(placement):
+            raise BadRequest("The `placement` value should be in a format `zone:n`.")
+        options["placement"] = placement
+    if call.query.get("engine", "couch") != "couch":
+        raise BadRequest("invalid_engine_extension")
+    partitioned = call.query.get("partitioned", "false")
+    if partitioned == "true":
+        raise NotImplementedHere("partitioned databases are not there")
+    if partitioned != "false":
+        raise BadRequest("Invalid `partitioned` parameter")
+    return options
 
 
 async def delete(call: Call) -> web.StreamResponse:
-    """Refused: databases are removed from the config file."""
+    """Delete a database that was made by request, as an administrator; those of the config file are removed there.
+
+    https://docs.couchdb.org/en/stable/api/database/common.html#delete--db
+    """
     if "rev" in call.query:
         raise BadRequest(
-            "You tried to DELETE a database with a ?rev= parameter. Did you mean to DELETE a document instead?"
+            "You tried to DELETE a database with a ?=rev parameter. Did you mean to DELETE a document instead?"
         )
     if not call.caller.is_admin:
         raise Forbidden("only administrators may do this")
-    raise NotImplementedHere("databases are removed from the config file")
+    await call.catalogue.delete(call.values["db"])
+    return answer(200, {"ok": True})
 
 
 async def post(call: Call) -> web.StreamResponse:
@@ -45,10 +84,12 @@ async def post(call: Call) -> web.StreamResponse:
 
     https://docs.couchdb.org/en/stable/api/database/common.html#post--db
     """
-    doc = await read_json_object(call.request)
-    if doc.get("_id") in (None, ""):
+    doc = await read_json(call.request)
+    if not isinstance(doc, dict):
+        raise BadRequest("Document must be a JSON object")
+    if "_id" not in doc:
         doc["_id"] = uuid.uuid4().hex
-    return await documents.store(call, doc, new_edits=True, tag=False)
+    return await documents.store(call, doc, new_edits=True, tag=False, batch=call.query.get("batch") == "ok")
 
 
 async def ensure_full_commit(call: Call) -> web.StreamResponse:
@@ -61,6 +102,31 @@ async def ensure_full_commit(call: Call) -> web.StreamResponse:
 async def status(call: Call) -> web.StreamResponse:
     """The state of this database."""
     return answer(200, call.database.status())
+
+
+async def security(call: Call) -> web.StreamResponse:
+    """Who is a member: to administrators the whole object, to users what of it concerns them."""
+    return answer(200, await call.database.security(call.caller))
+
+
+async def set_security(call: Call) -> web.StreamResponse:
+    """Say who is a member: these users, and users with these roles, gain access to all channels.
+
+    https://docs.couchdb.org/en/stable/api/database/security.html
+    """
+    value = await read_json(call.request, limits.SECURITY_BYTES, "SECURITY_BYTES", check_type=False)
+    if not isinstance(value, dict):
+        raise BadRequest("Request body must be a JSON object")
+    for part in ("members", "admins"):
+        its = value.get(part, {})
+        if not isinstance(its, dict):
+            raise BadRequest(f"{part} must be a JSON object")
+        for kind in ("names", "roles"):
+            given = its.get(kind, [])
+            if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+                raise BadRequest(f"{kind} must be a JSON list of strings")
+    await call.database.set_security(value)
+    return answer(200, {"ok": True})
 
 
 async def purge(call: Call) -> web.StreamResponse:

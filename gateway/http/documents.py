@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import BadRequest, Conflict, Forbidden, GatewayError, InvalidDocumentId
+from gateway.errors import (
+    BadRequest,
+    Conflict,
+    Deleted,
+    Forbidden,
+    GatewayError,
+    InvalidDocumentId,
+    NotFound,
+    UnauthorizedBySyncFunction,
+)
 from gateway.http import answers, multipart
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body
@@ -17,6 +27,9 @@ from gateway.http.params import MISSING, Options, rev_of
 from gateway.model.drafts import check_id
 from gateway.queries import DocumentQuery, Outcome
 
+log = logging.getLogger(__name__)
+
+_UNTOLD: Final = (Conflict, Forbidden, UnauthorizedBySyncFunction)  # refusals that batch mode does not wait for
 READ_PARAMETERS = frozenset(
     {
         *("rev", "revs", "revs_info", "conflicts", "deleted_conflicts", "local_seq", "latest", "attachments"),
@@ -64,7 +77,8 @@ async def put(call: Call) -> web.StreamResponse:
         raise InvalidDocumentId("Document id must be a string")
     doc["_id"] = doc_id
     settle_rev(call, doc)
-    return await store(call, doc, new_edits=new_edits)
+    batch = call.query.get("batch") == "ok" and not multipart.is_related(call.request)
+    return await store(call, doc, new_edits=new_edits, batch=batch)
 
 
 async def delete(call: Call) -> web.StreamResponse:
@@ -72,31 +86,49 @@ async def delete(call: Call) -> web.StreamResponse:
     doc_id = document_id(call)
     doc: dict[str, Any] = {"_id": doc_id, "_deleted": True}
     settle_rev(call, doc)
-    if "_rev" not in doc:
-        # CouchDB never makes a tombstone of nothing here: 404 for what is not there, else 409.
-        try:
-            await call.database.document(call.caller, doc_id, DocumentQuery())
-        except Forbidden:
-            pass  # who may not read may still write; the sync function decides below
-        else:
+    # CouchDB never makes a tombstone of nothing here: 404 for what is not there.
+    missing: NotFound | None = None
+    try:
+        await call.database.document(call.caller, doc_id, DocumentQuery())
+    except Forbidden:
+        pass  # who may not read may still write; the sync function decides below
+    except NotFound as error:
+        if "_rev" not in doc or call.caller.is_admin or isinstance(error, Deleted):
+            raise
+        missing = error  # or there, and hidden
+    else:
+        if "_rev" not in doc:
             raise Conflict
-    return await store(call, doc, new_edits=True)
+    try:
+        return await store(call, doc, new_edits=True, place=False)
+    except Conflict:
+        if missing is not None:
+            raise missing from None
+        raise
 
 
-async def store(call: Call, doc: dict[str, Any], *, new_edits: bool, tag: bool = True) -> web.StreamResponse:
-    """Write a document with its `_id` and answer as CouchDB does."""
+async def store(
+    call: Call, doc: dict[str, Any], *, new_edits: bool, tag: bool = True, place: bool = True, batch: bool = False
+) -> web.StreamResponse:
+    """Write a document with its `_id` and answer as CouchDB does: with `tag` its ETag, with `place` its Location.
+
+    `batch` is CouchDB's batch mode: what becomes of the document is not told.
+    """
     doc_id = check_id(doc["_id"])
+    headers = {"Location": answers.location(call.database.name, doc_id)} if place else {}
     if doc_id.startswith("_local/"):
         rev = await call.database.local_put(call.caller, doc)
-        return answer(201, {"ok": True, "id": doc_id, "rev": rev})
+        return answer(201, {"ok": True, "id": doc_id, "rev": rev}, headers)
     try:
         outcome = await call.database.write(call.caller, doc, new_edits=new_edits)
     except GatewayError as error:
         count([Outcome(doc_id, error=error)], call)
+        if batch and isinstance(error, _UNTOLD):
+            log.info("%s: a document written with batch=ok was not stored: %s", call.database.name, error.reason)
+            return answer(202, {"ok": True, "id": doc_id})
         raise
     count([outcome], call)
-    headers = {"Location": answers.location(call.database.name, doc_id)}
-    if call.query.get("batch") == "ok":
+    if batch:
         return answer(202, {"ok": True, "id": outcome.id})
     if tag:
         headers["ETag"] = f'"{outcome.rev}"'

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import Forbidden, GatewayError, NotFound, Unavailable
+from gateway.callers import Caller
+from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized, Unavailable, UnknownDatabase
 from gateway.http import answers
 from gateway.http.call import Call, Gate
 from gateway.http.connection import Server
@@ -40,6 +41,7 @@ class Listener:
         traffic = self.gate.traffic
         with traffic.request():
             response = await self._answer(request)
+            answers.complete_location(request, response)
             traffic.answered(self.gate.name, response.status)
             if traffic.draining:
                 response.force_close()
@@ -87,12 +89,22 @@ class Listener:
         """Settle who asks, by the route's policy; 401, 403 and 404 come from here."""
         if route.policy == "public":
             return
+        if route.policy == "server":
+            call.admit(None, await self._admit_server_admin(call))
+            return
         name = call.values.get("db")
         if self.gate.name == "admin":
             caller = await admit_admin(self.gate, call.request)
-            call.admit(None if name is None else admin_database(self.gate, name), caller)
+            known = name is not None and not (route.unknown and self.gate.databases.get(name) is None)
+            call.admit(admin_database(self.gate, call.values["db"]) if known else None, caller)
         elif name is not None:
-            database, caller = await admit_user(self.gate, call.request, name)
+            try:
+                database, caller = await admit_user(self.gate, call.request, name)
+            except UnknownDatabase:  # told to administrators only
+                if not route.unknown:
+                    raise
+                call.admit(None, await admit_admin(self.gate, call.request))
+                return
             call.admit(database, caller)
             if route.policy == "admin" and not caller.is_admin:
                 raise Forbidden("only administrators may do this")
@@ -100,6 +112,15 @@ class Listener:
             if not (self.gate.allow_admins and self.gate.admins):
                 raise NotFound
             call.admit(None, await admit_admin(self.gate, call.request))
+
+    async def _admit_server_admin(self, call: Call) -> Caller:
+        """As CouchDB where it asks for a server admin. Raises Unauthorized in its words."""
+        try:
+            if self.gate.name == "admin" or (self.gate.allow_admins and self.gate.admins):
+                return await admit_admin(self.gate, call.request)
+        except Unauthorized as error:
+            raise type(error)("You are not a server admin.") from None
+        raise Unauthorized("You are not a server admin.")
 
 
 def _broken_off(call: Call, response: web.StreamResponse) -> web.StreamResponse:

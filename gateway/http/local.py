@@ -42,7 +42,7 @@ async def put(call: Call) -> web.StreamResponse:
     if doc.get("_rev") is not None and not isinstance(doc["_rev"], str):
         raise BadRequest("Invalid rev format")
     rev = await call.database.local_put(call.caller, doc)
-    headers = {"ETag": f'"{rev}"', "Location": answers.location(call.database.name, *doc_id.split("/", 1))}
+    headers = {"ETag": f'"{rev}"', "Location": answers.location(call.database.name, doc_id)}
     return answer(201, {"ok": True, "id": doc_id, "rev": rev}, headers)
 
 

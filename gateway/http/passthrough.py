@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
+from gateway.couch.upstream import UpstreamResponse
 from gateway.errors import BadRequest, UpstreamRefused
+from gateway.http import answers
 from gateway.http.answers import answer
 from gateway.http.body import read_body
 from gateway.http.call import Call, close, relay
@@ -35,10 +38,22 @@ SYNC_GATEWAY_DESIGN: Final = {
 async def pass_through(call: Call) -> web.StreamResponse:
     """Ask the upstream."""
     parts = segments(call.request.rel_url.raw_path)[1:]
+    return await _ask(call, call.database.upstream_request, parts, call.database.upstream_name)
+
+
+async def pass_through_server(call: Call) -> web.StreamResponse:
+    """Ask the upstream's server, which is CouchDB; the embedded one says what it has not (501)."""
+    parts = segments(call.request.rel_url.raw_path)
+    return await _ask(call, call.catalogue.upstream_request, parts, parts[0])
+
+
+async def _ask(
+    call: Call, request: Callable[..., Awaitable[UpstreamResponse]], parts: list[str], upstream_name: str
+) -> web.StreamResponse:
     if any(part in (".", "..") for part in parts):
         raise BadRequest("the path has a segment that some servers would resolve")
     body = await read_body(call.request) if call.request.can_read_body else None
-    source = await call.database.upstream_request(
+    source = await request(
         call.request.method,
         "".join("/" + quote(part, safe="") for part in parts),
         query=call.request.rel_url.raw_query_string,
@@ -48,7 +63,16 @@ async def pass_through(call: Call) -> web.StreamResponse:
     if source.status == 401:
         await close(source.content)
         raise UpstreamRefused("the upstream refuses the gateway's own credentials for this")
-    return await relay(call, source, {name: source.headers[name] for name in _RETURNED if name in source.headers})
+    headers = {name: source.headers[name] for name in _RETURNED if name in source.headers}
+    if location := _location(source.headers.get("location", ""), upstream_name, call.values.get("db", upstream_name)):
+        headers["location"] = location
+    return await relay(call, source, headers)
+
+
+def _location(given: str, upstream_name: str, name: str) -> str:
+    """The upstream's `Location` as a path here: there it is another host, and perhaps another name of the database."""
+    _, found, rest = urlsplit(given).path.partition(f"{answers.location(upstream_name)}/")
+    return f"{answers.location(name)}/{rest}" if found else ""
 
 
 async def sync_gateway_design(call: Call) -> web.StreamResponse:

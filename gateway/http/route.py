@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from gateway.http.call import Handler
 
-Policy: TypeAlias = Literal["public", "user", "admin"]
+Policy: TypeAlias = Literal["public", "user", "admin", "server"]
 ListenerName: TypeAlias = Literal["public", "admin", "metrics"]
 
 
@@ -17,7 +17,8 @@ class Route:
     """An endpoint: which requests, who may make them, where, and what answers.
 
     `policy`: `public` asks for no login; `user` is a caller of the database `{db}` (the guest too, if enabled);
-    `admin` is the admin port, or an admin let in at the public one. GET serves HEAD, and every path OPTIONS.
+    `admin` is the admin port, or an admin let in at the public one; `server` is the same, with CouchDB's 401 for all
+    others. GET serves HEAD, and every path OPTIONS.
     """
 
     methods: tuple[str, ...]
@@ -26,6 +27,7 @@ class Route:
     policy: Policy
     listeners: tuple[ListenerName, ...] = ("public", "admin")
     parameters: frozenset[str] = frozenset()  # those of the query string that mean something
+    unknown: bool = False  # whether `{db}` of an administrator may be a database that is not served
 
     @property
     def summary(self) -> str:

@@ -12,14 +12,17 @@ from gateway.http import (
     attachments,
     bulk,
     changes,
+    copying,
     database_routes,
     documents,
     local,
     metrics,
     passthrough,
     principals,
+    server_lists,
     server_routes,
     sessions,
+    users_db,
 )
 from gateway.http.call import Handler
 from gateway.http.route import ListenerName, Policy, Route
@@ -40,11 +43,16 @@ def _upstream(methods: tuple[str, ...], path: str) -> Route:
     return Route(methods, path, passthrough.pass_through, "admin")
 
 
+def _server(methods: tuple[str, ...], *paths: str) -> tuple[Route, ...]:
+    return tuple(Route(methods, path, passthrough.pass_through_server, "admin") for path in paths)
+
+
 def _admin(methods: tuple[str, ...], path: str, handler: Handler, parameters: frozenset[str] = frozenset()) -> Route:
     return Route(methods, path, handler, "admin", _ADMIN, parameters)
 
 
 _PUBLIC: Final[Policy] = "public"
+_SERVER: Final[Policy] = "server"
 _REV: Final = frozenset({"rev"})
 _WRITE: Final = frozenset({"rev", "new_edits", "batch"})
 
@@ -55,14 +63,35 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(_GET, "/_session", sessions.session, _PUBLIC, parameters=sessions.WHO),
     Route(_POST, "/_session", sessions.log_in, _PUBLIC, parameters=sessions.REDIRECTS),
     Route(("DELETE",), "/_session", sessions.log_out, _PUBLIC, parameters=sessions.REDIRECTS),
-    Route(_GET, "/_all_dbs", server_routes.all_dbs, "admin"),
+    Route(_GET, "/_all_dbs", server_lists.all_dbs, _SERVER, parameters=server_lists.PARAMETERS),
+    Route(_GET_POST, "/_dbs_info", server_lists.dbs_info, _SERVER, parameters=server_lists.PARAMETERS),
+    Route(_GET, "/_uuids", server_lists.uuids, _PUBLIC, parameters=server_lists.UUIDS_PARAMETERS),
+    Route(_GET, "/favicon.ico", server_lists.favicon, _PUBLIC),
     _admin(_GET, "/_status", server_routes.status),
     Route(_GET, "/_metrics", metrics.metrics, _PUBLIC, ("metrics",)),
     Route(_GET, "/metrics", metrics.metrics, _PUBLIC, ("metrics",)),
+    # Users of the server, for administrators
+    Route(_GET, "/_users", users_db.info, _SERVER),
+    Route(("PUT",), "/_users", users_db.create, _SERVER),
+    Route(_POST, "/_users", users_db.post, _SERVER),
+    Route(_GET_POST, "/_users/_all_docs", users_db.all_docs, _SERVER, parameters=all_docs.PARAMETERS),
+    Route(_GET, "/_users/{doc}", users_db.get, _SERVER, parameters=_REV),
+    Route(("PUT",), "/_users/{doc}", users_db.put, _SERVER, parameters=_REV),
+    Route(("DELETE",), "/_users/{doc}", users_db.delete, _SERVER, parameters=_REV),
+    *(Route(_ANY, f"/_users/{name}", users_db.not_there, _SERVER) for name in users_db.NOT_THERE),
+    # The rest of CouchDB's server
+    *_server(_GET, "/_active_tasks", "/_membership", "/_db_updates", "/_scheduler/{rest...}"),
+    *_server(_POST, "/_replicate", "/_reload_query_servers", "/_search_analyze", "/_nouveau_analyze"),
+    *_server(_GET_POST, "/_cluster_setup"),
+    *_server(_ANY, "/_reshard", "/_reshard/{rest...}", "/_node/{rest...}"),
+    *_server((*_ANY, "COPY"), "/_replicator", "/_replicator/{rest...}"),
+    *_server((*_ANY, "COPY"), "/_global_changes", "/_global_changes/{rest...}"),
     # A database
     _user(_GET, "/{db}", database_routes.info),
-    _user(("PUT",), "/{db}", database_routes.create),
-    _user(("DELETE",), "/{db}", database_routes.delete),
+    Route(
+        ("PUT",), "/{db}", database_routes.create, "user", parameters=database_routes.CREATE_PARAMETERS, unknown=True
+    ),
+    Route(("DELETE",), "/{db}", database_routes.delete, "user", unknown=True),
     _user(_POST, "/{db}", database_routes.post, frozenset({"batch"})),
     Route(_GET, "/{db}/_session", sessions.database_session, _PUBLIC),
     Route(_POST, "/{db}/_session", sessions.database_log_in, _PUBLIC),
@@ -81,19 +110,22 @@ ROUTES: Final[tuple[Route, ...]] = (
     _user(_GET, "/{db}/_local/{id}", local.get),
     _user(("PUT",), "/{db}/_local/{id}", local.put, _REV),
     _user(("DELETE",), "/{db}/_local/{id}", local.delete, _REV),
+    _user(("COPY",), "/{db}/_local/{id}", copying.copy_local),
     _user(("GET", "PUT", "DELETE"), "/{db}/_local", local.no_id),
     _user(("GET", "PUT", "DELETE"), "/{db}/_local/{id}/{attachment...}", local.no_attachments),
     # Design documents and what else CouchDB keeps for administrators
     _user(_GET, "/{db}/_design/sync_gateway", passthrough.sync_gateway_design),
     _upstream(("PUT", "DELETE"), "/{db}/_design/sync_gateway"),
-    _upstream(("GET", "PUT", "DELETE"), "/{db}/_design/{design}"),
+    _upstream(("GET", "PUT", "DELETE", "COPY"), "/{db}/_design/{design}"),
     _upstream(_ANY, "/{db}/_design/{design}/{rest...}"),
     _upstream(_GET_POST, "/{db}/_design_docs"),
     _upstream(_GET_POST, "/{db}/_index"),
     _upstream(("DELETE",), "/{db}/_index/{rest...}"),
     _upstream(_POST, "/{db}/_explain"),
-    _upstream(_GET, "/{db}/_security"),
-    _upstream(("GET", "PUT"), "/{db}/_revs_limit"),
+    _user(_GET, "/{db}/_security", database_routes.security),
+    Route(("PUT",), "/{db}/_security", database_routes.set_security, "admin"),
+    Route(_GET, "/{db}/_revs_limit", passthrough.pass_through, "user"),
+    _upstream(("PUT",), "/{db}/_revs_limit"),
     _upstream(("GET", "PUT"), "/{db}/_purged_infos_limit"),
     _upstream(_GET, "/{db}/_purged_infos"),
     _upstream(_POST, "/{db}/_compact"),
@@ -101,6 +133,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _upstream(_POST, "/{db}/_view_cleanup"),
     _upstream(_GET, "/{db}/_shards"),
     _upstream(_GET, "/{db}/_shards/{doc}"),
+    _upstream(_POST, "/{db}/_sync_shards"),
     Route(_POST, "/{db}/_purge", database_routes.purge, "admin"),
     # Administration
     _admin(_GET, "/{db}/_status", database_routes.status),
@@ -122,6 +155,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _user(_GET, "/{db}/{doc}", documents.get, documents.READ_PARAMETERS),
     _user(("PUT",), "/{db}/{doc}", documents.put, _WRITE),
     _user(("DELETE",), "/{db}/{doc}", documents.delete, _WRITE),
+    _user(("COPY",), "/{db}/{doc}", copying.copy, copying.PARAMETERS),
     _user(_GET, "/{db}/{doc}/{attachment...}", attachments.get, _REV),
     _user(("PUT",), "/{db}/{doc}/{attachment...}", attachments.put, _REV),
     _user(("DELETE",), "/{db}/{doc}/{attachment...}", attachments.delete, _REV),

@@ -1,4 +1,4 @@
-"""What is answered above the databases: `/`, `/_up`, `/_all_dbs`, `/_status`."""
+"""What is answered above the databases: `/`, `/_up`, `/_status`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ async def welcome(call: Call) -> web.StreamResponse:
 
     https://docs.couchdb.org/en/stable/api/server/common.html#get--
     """
-    value: dict[str, Any] = {"couchdb": "Welcome", "version": COUCHDB_VERSION, "features": [], "vendor": VENDOR}
+    value: dict[str, Any] = {
+        "couchdb": "Welcome",
+        "version": COUCHDB_VERSION,
+        "uuid": call.catalogue.uuid,
+        "features": [],
+        "vendor": VENDOR,
+    }
     if call.gate.name == "admin":
         value["ADMIN"] = True  # Sync Gateway's clients look for it
     return answer(200, value)
@@ -33,20 +39,18 @@ async def up(call: Call) -> web.StreamResponse:
     """
     states = [str(database.status().get("state")) for database in _databases(call)]
     if call.traffic.draining:
-        status, value = 503, {"status": "shutting_down"}
-    elif states and all(state == "starting" for state in states):
-        status, value = 503, {"status": "starting"}
-    else:
-        status, value = 200, {"status": "ok"}
-        value["upstream"] = "unreachable" if "upstream_unreachable" in states else "reachable"
-        if "failing" in states:
-            value["routing"] = "failing"  # the log says why; what is routed is served
+        return _up(503, {"status": "shutting_down"})
+    if states and all(state == "starting" for state in states):
+        return _up(503, {"status": "starting"})
+    value = {"status": "ok", "seeds": {}}
+    value["upstream"] = "unreachable" if "upstream_unreachable" in states else "reachable"
+    if "failing" in states:
+        value["routing"] = "failing"  # the log says why; what is routed is served
+    return _up(200, value)
+
+
+def _up(status: int, value: dict[str, Any]) -> web.Response:
     return answer(status, value, {"Cache-Control": "must-revalidate, no-cache"})
-
-
-async def all_dbs(call: Call) -> web.StreamResponse:
-    """The names of all databases."""
-    return answer(200, list(call.gate.databases.names()))
 
 
 async def status(call: Call) -> web.StreamResponse:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from gateway import limits
-from gateway.errors import IllegalName
+from gateway.errors import DatabaseNameTooLong, IllegalDatabaseName, IllegalName
 
 PUBLIC_CHANNEL = "!"
 ALL_CHANNELS = "*"
 GUEST = "GUEST"
+DATABASE_NAME_CHARACTERS = 238  # what CouchDB's file names leave of 255
 
 _DATABASE = re.compile(r"[a-z][a-z0-9_$()+/-]*\Z")
 
@@ -59,9 +60,19 @@ def check_channel_name(name: object) -> str:
     return str(name)
 
 
+def check_new_database_name(name: str) -> str:
+    """The name of a database to be made, or the errors that CouchDB has for `PUT /{db}`."""
+    if _DATABASE.match(name) and len(name) > DATABASE_NAME_CHARACTERS:
+        raise DatabaseNameTooLong(f"At least one path segment of `{name}` is too long.")
+    try:
+        return check_database_name(name)
+    except IllegalName as error:
+        raise IllegalDatabaseName(error.reason) from None
+
+
 def check_database_name(name: object) -> str:
     """A database name by CouchDB's rule (https://docs.couchdb.org/en/stable/api/database/common.html#put--db)."""
-    if not isinstance(name, str) or not _DATABASE.match(name) or len(name) > 238:
+    if not isinstance(name, str) or not _DATABASE.match(name) or len(name) > DATABASE_NAME_CHARACTERS:
         raise IllegalName(
             f"Name: '{name}'. Only lowercase characters (a-z), digits (0-9), and any of the characters "
             "_, $, (, ), +, -, and / are allowed. Must begin with a letter."

@@ -106,7 +106,7 @@ def _reason(error: ErrorDetails) -> str:
 
 def _unknown_key(path: PathInFile) -> str:
     name = str(path[-1])
-    if len(path) == 3 and path[0] == "databases" and name in LATER:
+    if ((len(path) == 3 and path[0] == "databases") or path[:-1] == ("default_database",)) and name in LATER:
         return "comes with a later version"
     known = keys_at(path[:-1])
     if close := difflib.get_close_matches(name, known, n=1):
@@ -120,6 +120,9 @@ def _contradictions(tree: Tree) -> Iterator[Problem]:
     yield from _upstream_credentials(tree)
     if _section(tree.value, "public").get("allow_admins") in (True, "true") and not tree.value.get("admins"):
         yield tree.problem(("public", "allow_admins"), "there are no `admins` to be let in")
+    if "upstream" in _section(tree.value, "default_database"):
+        text = "each database that is made by request has an upstream database of its own name; remove this"
+        yield tree.problem(("default_database", "upstream"), text)
     seen: dict[str, str] = {}
     for name, database in _section(tree.value, "databases").items():
         written = database.get("upstream") if isinstance(database, dict) else None
@@ -180,15 +183,19 @@ def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
         admins={name: admin.password for name, admin in content.admins.items()},
         public=PublicSettings(content.public.allow_admins),
         logging=LoggingSettings(content.logging.level),
-        databases={name: _database(file, tree, name, database) for name, database in content.databases.items()},
         sessions=SessionSettings(
             content.sessions.timeout_s, content.sessions.same_site, content.sessions.secure is True
         ),
+        databases={
+            name: _database(file, tree, name, database, ("databases", name))
+            for name, database in content.databases.items()
+        },
+        default_database=_database(file, tree, "", content.default_database, ("default_database",)),
     )
 
 
-def _database(file: Path, tree: Tree, name: str, database: DatabaseFile) -> DatabaseSettings:
-    path = ("databases", name, "sync")
+def _database(file: Path, tree: Tree, name: str, database: DatabaseFile, section: PathInFile) -> DatabaseSettings:
+    path = (*section, "sync")
     place = "the default sync function"
     if database.sync.file:
         place = str(database.sync.file)

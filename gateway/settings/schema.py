@@ -288,6 +288,7 @@ class ConfigFile(Section):
     sessions: SessionsFile = Field(default_factory=SessionsFile)
     logging: LoggingFile = Field(default_factory=LoggingFile)
     databases: Annotated[dict[DatabaseName, DatabaseFile], EmptyMapping] = {}
+    default_database: DatabaseFile = Field(default_factory=DatabaseFile)
 
 
 def keys_at(path: PathInFile) -> list[str]:

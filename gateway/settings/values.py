@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -103,7 +103,10 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`metadata` is the file of the SQLite metadata store; its directory may not exist yet."""
+    """`metadata` is the file of the SQLite metadata store; its directory may not exist yet.
+
+    `default_database` is what databases made by request are like; its names mean nothing.
+    """
 
     file: Path
     listen: ListenSettings
@@ -113,4 +116,9 @@ class Settings:
     public: PublicSettings
     logging: LoggingSettings
     databases: Mapping[str, DatabaseSettings]
+    default_database: DatabaseSettings
     sessions: SessionSettings = SessionSettings()
+
+    def created(self, name: str) -> DatabaseSettings:
+        """The settings of a database that an administrator makes by request."""
+        return replace(self.default_database, name=name, upstream=name)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -18,14 +18,17 @@ from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import Sessions
 from gateway.callers import Caller
+from gateway.catalogue import Catalogue
+from gateway.couch.upstream import UpstreamResponse
 from gateway.database import Database
-from gateway.errors import InvalidLogin
+from gateway.errors import AlreadyExists, Forbidden, InvalidLogin, NotFound, UnknownDatabase
 from gateway.http.call import Gate
 from gateway.http.cookies import CookieForm
 from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
-from tests.http.fake import FakeDatabase
+from gateway.model.names import check_new_database_name
+from tests.http.fake import FakeDatabase, upstream_answer
 from tests.http.fake_sessions import MemorySessions
 
 ANN = ("ann", "secret")
@@ -60,6 +63,62 @@ class FakeDatabases:
         self.refused.append((name, password))
 
 
+class FakeUsers:
+    """Documents of `_users` in memory, without the checks of the real one."""
+
+    def __init__(self) -> None:
+        self.docs: dict[str, dict[str, Any]] = {}
+
+    async def get(self, doc_id: str, rev: str | None = None) -> dict[str, Any]:
+        if doc_id not in self.docs or rev not in (None, self.docs[doc_id]["_rev"]):
+            raise NotFound
+        return self.docs[doc_id]
+
+    async def all(self) -> list[dict[str, Any]]:
+        return [self.docs[doc_id] for doc_id in sorted(self.docs)]
+
+    async def put(self, doc: Mapping[str, Any]) -> str:
+        if not isinstance(doc.get("_id"), str) or doc.get("type", "user") != "user":
+            raise Forbidden("doc.type must be user")
+        self.docs[str(doc["_id"])] = {**doc, "_rev": "1-a"}
+        if doc.get("_deleted"):
+            del self.docs[str(doc["_id"])]
+        return "1-a"
+
+
+class FakeCatalogue:
+    """What is made and deleted, in the registry; `asked` is what was sent to the server itself."""
+
+    uuid = "4c0f" * 8
+
+    def __init__(self, databases: FakeDatabases) -> None:
+        self._databases = databases
+        self.options: dict[str, Mapping[str, str]] = {}
+        self.quorum = True
+        self.asked: list[tuple[str, str, str, Mapping[str, str], bytes | None]] = []
+        self.upstream: UpstreamResponse | None = None
+        self.users = FakeUsers()
+
+    async def create(self, name: str, options: Mapping[str, str]) -> bool:
+        check_new_database_name(name)
+        if name in self._databases.by_name:
+            raise AlreadyExists("The database could not be created, the file already exists.")
+        self._databases.by_name[name] = FakeDatabase(name)
+        self.options[name] = options
+        return self.quorum
+
+    async def delete(self, name: str) -> None:
+        if name not in self._databases.by_name:
+            raise UnknownDatabase
+        del self._databases.by_name[name]
+
+    async def upstream_request(
+        self, method: str, path: str, *, query: str, headers: Mapping[str, str], body: bytes | None
+    ) -> UpstreamResponse:
+        self.asked.append((method, path, query, headers, body))
+        return self.upstream if self.upstream is not None else upstream_answer(200, {"from": "server"})
+
+
 class Ports:
     """Running listeners: `public`, `admin`, `metrics` are clients of theirs, `ports` their numbers."""
 
@@ -69,6 +128,7 @@ class Ports:
         self.now = 1_700_000_000.0  # the sessions' clock
         self.db = databases.by_name["notes"]
         self.traffic = traffic
+        self.catalogue = FakeCatalogue(databases)
         self.ports: dict[str, int] = {}
         self.clients: dict[str, httpx.AsyncClient] = {}
 
@@ -131,6 +191,7 @@ async def listening(
                 sessions=sessions,
                 cookie_form=cookie_form,
                 trusts=lambda request: request.headers.get("Origin") == "https://trusted.example",
+                catalogue=cast("Catalogue", running.catalogue),
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()

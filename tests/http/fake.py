@@ -69,12 +69,14 @@ class FakeDatabase:
 
     def __init__(self, name: str = "notes") -> None:
         self.name = name
+        self.upstream_name = name
         self.users = {"ann": "secret", "bob": "secret", "Zoë": "pä:ss"}
         self.login_seqs: dict[str, int] = {}  # another number: all logins before are over
         self.guest_enabled = False
         self.docs: dict[str, list[dict[str, Any]]] = {}  # revisions, the winner last
         self.locals: dict[tuple[str, str], dict[str, Any]] = {}
         self.principals: dict[tuple[str, str], dict[str, Any]] = {}
+        self.members: dict[str, Any] = {}
         self.asked: list[tuple[str, Any]] = []
         self.feed = FakeFeed([])
         self.routed = True
@@ -119,6 +121,12 @@ class FakeDatabase:
         name = caller.admin if caller.is_admin else None if caller.is_guest else caller.user
         roles = ["_admin"] if caller.is_admin else []
         return {"ok": True, "userCtx": {"name": name, "roles": roles, "channels": {"!": 1}}}
+
+    async def security(self, caller: Caller) -> dict[str, Any]:
+        return self.members if caller.is_admin else {"members": {"names": [], "roles": []}}
+
+    async def set_security(self, value: Mapping[str, Any]) -> None:
+        self.members = dict(value)
 
     # Users and roles
 

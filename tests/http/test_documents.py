@@ -17,7 +17,7 @@ async def test_a_document_is_stored_read_changed_and_deleted_in_couchdbs_form(ga
     assert created.status_code == 201
     assert created.content == b'{"ok":true,"id":"a","rev":"%b"}\n' % rev.encode()
     assert created.headers["etag"] == f'"{rev}"'
-    assert created.headers["location"] == "/notes/a"
+    assert created.headers["location"] == str(gateway.ann.base_url) + "/notes/a"
     assert created.headers["content-type"] == "application/json"
     assert created.headers["cache-control"] == "must-revalidate"
     assert created.headers["server"].startswith("CouchGateway/")
@@ -28,6 +28,7 @@ async def test_a_document_is_stored_read_changed_and_deleted_in_couchdbs_form(ga
     assert changed.status_code == 201
     deleted = await gateway.ann.delete("/notes/a", params={"rev": changed.json()["rev"]})
     assert (deleted.status_code, deleted.json()["ok"]) == (200, True)
+    assert "location" not in deleted.headers
     gone = await gateway.ann.get("/notes/a")
     assert (gone.status_code, gone.json()) == (404, {"error": "not_found", "reason": "deleted", "code": "CG4001"})
 
@@ -148,11 +149,14 @@ async def test_new_edits_false_keeps_the_given_revision(gateway: Ports) -> None:
 
 
 async def test_post_makes_an_id_where_there_is_none(gateway: Ports) -> None:
-    for body in ({"text": "x"}, {"_id": "", "text": "y"}):
-        answer = await gateway.ann.post("/notes", json=body)
-        made = answer.json()["id"]
-        assert (answer.status_code, len(made)) == (201, 32)
-        assert answer.headers["location"] == f"/notes/{made}"
+    answer = await gateway.ann.post("/notes", json={"text": "x"})
+    made = answer.json()["id"]
+    assert (answer.status_code, len(made)) == (201, 32)
+    assert answer.headers["location"] == f"{gateway.ann.base_url}/notes/{made}"
+    for wrong in ("", None, 5):
+        refused = await gateway.ann.post("/notes", json={"_id": wrong})
+        assert (refused.status_code, refused.json()["error"]) == (400, "illegal_docid")
+    assert (await gateway.ann.post("/notes", json=[])).json()["reason"] == "Document must be a JSON object"
     named = await gateway.ann.post("/notes/", json={"_id": "mine"})
     assert named.json()["id"] == "mine"
 

@@ -123,12 +123,14 @@ async def test_an_admin_who_is_let_in_is_an_administrator_at_the_public_port(gua
 async def test_an_admin_is_not_let_in_unless_configured() -> None:
     async with listening(admins=dict([OPS]), allow_admins=False) as gateway:
         assert (await gateway.public.get("/notes", auth=OPS)).status_code == 401
-        assert (await gateway.public.get("/_all_dbs", auth=OPS)).status_code == 404
+        assert (await gateway.public.get("/_all_dbs", auth=OPS)).status_code == 401
+        assert (await gateway.public.get("/_membership", auth=OPS)).status_code == 404
 
 
 async def test_nobody_is_let_in_as_admin_where_there_are_no_admins() -> None:
     async with listening(allow_admins=True) as gateway:
-        assert (await gateway.public.get("/_all_dbs")).status_code == 404
+        assert (await gateway.public.get("/_all_dbs")).status_code == 401
+        assert (await gateway.public.get("/_membership")).status_code == 404
         assert (await gateway.public.get("/notes")).status_code == 401
 
 
@@ -151,9 +153,10 @@ async def test_the_welcome_and_the_health_need_no_login(gateway: Ports) -> None:
     welcome = await gateway.public.get("/")
     assert welcome.json()["couchdb"] == "Welcome"
     assert "ADMIN" not in welcome.json()
+    assert welcome.json()["uuid"] == gateway.catalogue.uuid
     assert (await gateway.admin.get("/")).json()["ADMIN"] is True
     up = await gateway.public.get("/_up")
-    assert (up.status_code, up.json()) == (200, {"status": "ok", "upstream": "reachable"})
+    assert (up.status_code, up.json()) == (200, {"status": "ok", "seeds": {}, "upstream": "reachable"})
 
 
 async def test_the_health_says_when_the_upstream_is_away_and_when_nothing_is_ready(gateway: Ports) -> None:

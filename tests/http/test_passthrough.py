@@ -9,7 +9,7 @@ import pytest
 
 from gateway.callers import Caller
 from gateway.couch.upstream import UpstreamResponse
-from tests.http.conftest import Ports
+from tests.http.conftest import ANN, OPS, Ports
 from tests.http.fake import Streamed, upstream_answer
 
 
@@ -49,6 +49,43 @@ async def test_nothing_leads_out_of_the_database(gateway: Ports, path: str) -> N
         assert "/./" not in value[1] + "/"
 
 
+async def test_the_place_of_what_was_stored_upstream_is_told_as_a_place_here(gateway: Ports) -> None:
+    gateway.db.upstream_name = "x/notes"
+    for said, place in (
+        ("http://couch:5984/x%2Fnotes/_design%2Fa", "/notes/_design%2Fa"),
+        ("http://couch:5984/prefix/x%2Fnotes/_design%2Fa/b.txt", "/notes/_design%2Fa/b.txt"),
+        ("http://couch:5984/elsewhere/a", None),
+    ):
+        gateway.db.upstream = upstream_answer(201, {"ok": True}, {"location": said})
+        answer = await gateway.admin.put("/notes/_design/a", json={})
+        expected = None if place is None else f"{gateway.admin.base_url}{place}"
+        assert answer.headers.get("location") == expected
+
+
+async def test_the_rest_of_couchdb_is_asked_as_it_is_by_administrators_only(guarded: Ports) -> None:
+    for auth in (None, ANN):
+        for path in ("/_active_tasks", "/_node/_local/_config", "/_replicator/_all_docs", "/_scheduler/jobs"):
+            assert (await guarded.public.get(path, auth=auth)).status_code == 401
+    assert not guarded.catalogue.asked
+    answer = await guarded.public.put("/_node/_local/_config/a/b%2Fc?raw=true", json="x", auth=OPS)
+    assert answer.json() == {"from": "server"}
+    method, path, query, headers, body = guarded.catalogue.asked[-1]
+    assert (method, path, query, body) == ("PUT", "/_node/_local/_config/a/b%2Fc", "raw=true", b'"x"')
+    assert "authorization" not in headers
+    guarded.catalogue.upstream = upstream_answer(201, {"ok": True}, {"location": "http://couch/_replicator/a"})
+    put = await guarded.public.put("/_replicator/a", json={}, auth=OPS)
+    assert put.headers["location"] == f"{guarded.public.base_url}/_replicator/a"
+
+
+@pytest.mark.parametrize("path", ["/_node/..%2F..%2Fsecret", "/_node/%2E%2E/secret", "/_replicator/../secret", "/_dbs"])
+async def test_no_server_path_leads_to_a_database_that_is_not_served(gateway: Ports, path: str) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+    answer = await gateway.raw(request, listener="admin")
+    for _, asked, *_ in gateway.catalogue.asked:
+        assert asked == "/_node/..%2F..%2Fsecret"  # one segment, which no server resolves
+    assert gateway.catalogue.asked or answer.split(b" ")[1] in (b"400", b"404")
+
+
 async def test_the_filter_of_channel_filtered_pulls_can_be_read_by_everybody_and_never_changes(gateway: Ports) -> None:
     first = await gateway.ann.get("/notes/_design/sync_gateway")
     assert first.json()["filters"].keys() == {"bychannel"}
@@ -65,7 +102,7 @@ async def test_mango_is_not_there_for_users_and_passed_on_for_administrators(gat
 
 async def test_an_upstream_that_refuses_the_gateway_is_no_wrong_login(gateway: Ports) -> None:
     gateway.db.upstream = upstream_answer(401, {"error": "unauthorized"})
-    answer = await gateway.admin.get("/notes/_security")
+    answer = await gateway.admin.get("/notes/_shards")
     assert (answer.status_code, answer.json()["code"]) == (502, "CG6002")
     content = gateway.db.upstream.content
     assert isinstance(content, Streamed)
@@ -138,7 +175,7 @@ async def test_an_attachment_that_breaks_off_upstream_breaks_off_here(gateway: P
 async def test_attachments_are_written_with_their_type_and_revision(gateway: Ports) -> None:
     put = await gateway.ann.put("/notes/a/b%2Fc?rev=1-a", content=b"\0\xff", headers={"Content-Type": "image/png"})
     assert (put.status_code, put.json()) == (201, {"ok": True, "id": "a", "rev": "1-aa"})
-    assert put.headers["location"] == "/notes/a/b%2Fc"
+    assert put.headers["location"] == f"{gateway.ann.base_url}/notes/a/b%2Fc"
     assert gateway.db.last("put_attachment") == (Caller("ann"), "a", "b/c", "1-a", "image/png", b"\0\xff")
     await gateway.ann.put("/notes/a/b", content=b"")
     assert gateway.db.last("put_attachment")[3:5] == (None, "application/octet-stream")

@@ -14,8 +14,10 @@ SERVER = """
 GET /_active_tasks|GET /_dbs_info|POST /_dbs_info|GET /_cluster_setup|POST /_cluster_setup|GET /_db_updates
 GET /_membership|POST /_replicate|GET /_scheduler/jobs|GET /_scheduler/docs|GET /_node/_local|GET /_node/_local/_stats
 GET /_node/_local/_prometheus|GET /_node/_local/_system|POST /_node/_local/_restart|GET /_node/_local/_versions
-POST /_search_analyze|GET /_utils|GET /_uuids|GET /favicon.ico|GET /_reshard|GET /_node/_local/_config
-PUT /_node/_local/_config/a/b|GET /_users/x|GET /_replicator/x|GET /_all_dbs|GET /_status|GET /_metrics
+POST /_search_analyze|GET /_utils|GET /favicon.ico|GET /_dbs|GET /_nodes|GET /_reshard|GET /_node/_local/_config
+PUT /_node/_local/_config/a/b|GET /_users|GET /_users/x|PUT /_users/org.couchdb.user:x|POST /_users
+GET /_users/_all_docs|DELETE /_users/x|GET /_users/_changes|PUT /_users
+GET /_replicator/x|GET /_all_dbs|GET /_status|GET /_metrics
 """
 DATABASE = """
 GET _design_docs|POST _design_docs|POST _design_docs/queries|POST _all_docs/queries|POST _local_docs/queries
@@ -23,9 +25,9 @@ GET _design/x|PUT _design/x|DELETE _design/x|GET _design/x/_info|GET _design/x/_
 GET _design/x/_search/y|GET _design/x/_nouveau/y|GET _design/x/_show/y|GET _design/x/_list/y/z|GET _design/x/_rewrite/
 PUT _design/x/_update/y/z|GET _design/x/attachment|GET _design%2Fx|PUT _design/sync_gateway|DELETE _design/sync_gateway
 POST _index|GET _index|DELETE _index/_design/x/json/y|POST _explain|GET _shards|GET _shards/a|POST _sync_shards
-POST _compact|POST _compact/x|POST _view_cleanup|GET _security|PUT _security|POST _purge|GET _purged_infos
-GET _purged_infos_limit|PUT _purged_infos_limit|GET _auto_purge|GET _revs_limit|PUT _revs_limit
-GET _partition/x|GET _partition/x/_all_docs|POST _dbcopy|GET _changes/x|GET _status
+POST _compact|POST _compact/x|POST _view_cleanup|PUT _security|POST _purge|GET _purged_infos
+GET _purged_infos_limit|PUT _purged_infos_limit|GET _auto_purge|PUT _revs_limit
+GET _partition/x|GET _partition/x/_all_docs|POST _dbcopy|GET _changes/x|GET _status|COPY _design/x
 GET _user|GET _user/ann|PUT _user/ann|POST _user|DELETE _user/ann|GET _role|GET _role/x|PUT _role/x|POST _role
 """
 
@@ -78,7 +80,7 @@ async def test_options_needs_no_login_and_names_the_methods(gateway: Ports) -> N
     for path in ("/notes/a", "/unknown/a"):
         answer = await gateway.public.options(path)
         assert (answer.status_code, answer.content) == (204, b"")
-        assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PUT"
+        assert answer.headers["allow"] == "COPY, DELETE, GET, HEAD, OPTIONS, PUT"
     assert (await gateway.public.options("/_nonsense")).status_code == 404
 
 

@@ -128,11 +128,13 @@ const commands = {
     const response = await PouchDB.fetch(url, { credentials: "include", ...options });
     return { status: response.status, body: await response.json() };
   },
-  // With `client`, the same nano each time.
+  // With `client`, the same nano each time. `method` may have a path: "db.create", "attachment.get".
   nano({ url, client, use, method, args = [] }) {
     const server = servers.get(client) ?? nano(url);
     if (client) servers.set(client, server);
-    return (use ? server.use(use) : server)[method](...args);
+    const path = method.split(".");
+    const name = path.pop();
+    return path.reduce((object, part) => object[part], use ? server.use(use) : server)[name](...args);
   },
 };
 

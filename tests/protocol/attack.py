@@ -189,6 +189,8 @@ async def fill(world: World, *, inhabited: bool) -> World:
     async with httpx.AsyncClient(base_url=f"{world.admin}/{world.name}", timeout=60) as admin:
         own = own_documents()
         if inhabited:
+            named = {"names": ["zq7member"], "roles": ["zq7staff"]}
+            (await admin.put("/_security", json={"members": named, "admins": named})).raise_for_status()
             await admin.put("/_design/zq7design", json={"views": {"zq7view": {"map": "function(doc) {}"}}})
             await store(admin, [document("n-came", OTHER_ROOM, "came 1", secret="zq7body")])
             await store(admin, other_documents()[:6])

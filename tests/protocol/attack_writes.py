@@ -101,6 +101,22 @@ def _post() -> list[Probe]:
     return [Probe("POST", body=doc) for doc_id, revs in TARGETS.items() for rev in revs for doc in stolen(doc_id, rev)]
 
 
+def _copy() -> list[Probe]:
+    """Hidden documents to places of the attacker's own, and hers over hidden ones."""
+    probes: list[Probe] = []
+    for doc_id, revs in TARGETS.items():
+        mine = {"Destination": "copied"}
+        probes.append(Probe("COPY", path_of(doc_id), headers=mine))
+        for rev in (*revs, WRONG):
+            probes.append(Probe("COPY", path_of(doc_id), {"rev": rev}, headers=mine))
+            probes.append(Probe("COPY", path_of(doc_id), headers={**mine, "If-Match": rev}))
+            target = path_of(doc_id).removeprefix("/")
+            probes.append(Probe("COPY", "/d-01", headers={"Destination": f"{target}?rev={rev}"}))
+            probes.append(Probe("COPY", "/d-01", headers={"Destination": target}))
+    others = ("_design/zq7design", "_design/new", "_local/zq7checkpoint", "_local/zq7checkpoint?rev=0-1")
+    return probes + [Probe("COPY", "/d-01", headers={"Destination": target}) for target in others]
+
+
 def _local(method: str, path: str) -> list[Probe]:
     body = {"mine": True} if method == "PUT" else None
     return [Probe(method, path, one, body) for one in ({}, {"rev": "0-1"})]
@@ -128,6 +144,10 @@ WRITES: Final[Mapping[tuple[str, str], Callable[[], list[Probe]]]] = {
     ("DELETE", "/{db}/_local"): lambda: _local("DELETE", "/_local"),
     ("PUT", "/{db}/_local/{id}/{attachment...}"): lambda: _local("PUT", "/_local/zq7checkpoint/zq7att.txt"),
     ("DELETE", "/{db}/_local/{id}/{attachment...}"): lambda: _local("DELETE", "/_local/zq7checkpoint/zq7att.txt"),
+    ("COPY", "/{db}/_local/{id}"): lambda: [
+        Probe("COPY", "/_local/zq7checkpoint", headers={"Destination": target}) for target in ("_local/mine", "mine")
+    ],
+    ("COPY", "/{db}/{doc}"): _copy,
     ("PUT", "/{db}/{doc}"): _put,
     ("DELETE", "/{db}/{doc}"): _delete,
     ("PUT", "/{db}/{doc}/{attachment...}"): lambda: _attachment("PUT"),

@@ -182,6 +182,36 @@ def queries() -> Iterator[Bad]:
     yield Bad("DELETE", "?rev=1-a")
 
 
+def copies() -> Iterator[Bad]:
+    yield Bad("COPY", "/there")
+    for target in (
+        "",
+        "_x",
+        "_local/",
+        "?rev=1-a",
+        "a?rev=x",
+        "a?rev=",
+        "a?b=c",
+        "a?",
+        "a?rev=%zz",
+        "a?rev=%FF",
+        "%FF",
+    ):
+        yield Bad("COPY", "/there", headers={"Destination": target})
+    for target in ("http://elsewhere/a", "https://elsewhere/a", "a" * 8_000, "a?" + "&".join(["rev=1-a"] * 1_100)):
+        yield Bad("COPY", "/there", headers={"Destination": target})
+    copied = {"Destination": "copied"}
+    for rev in ("x", "1-", "0-a", "1-%2F"):
+        yield Bad("COPY", f"/there?rev={rev}", headers=copied)
+    for path in ("/absent", "/there?rev=9-a", "/_local/absent"):
+        yield Bad("COPY", path, headers=copied, status=404)
+    yield Bad("COPY", "/there", headers={"Destination": "there"}, status=409)
+    yield Bad("COPY", "/there", headers={"Destination": "absent?rev=1-a"}, status=409)
+    yield Bad("COPY", "/there", headers={"Destination": "_design/x"}, status=403)
+    yield Bad("COPY", "/_local/", headers=copied, status=(400, 405))
+    yield Bad("COPY", "/_design/x", headers=copied, status=403)
+
+
 def content_types() -> Iterator[Bad]:
     for endpoint in JSON_ENDPOINTS:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "", "application/jsonx", "json"):
@@ -248,4 +278,4 @@ def too_large() -> Iterator[Bad]:
     )
 
 
-FAMILIES: Final = (not_json, wrong_types, revisions, ids, queries, content_types, logins)
+FAMILIES: Final = (not_json, wrong_types, revisions, ids, queries, copies, content_types, logins)

@@ -34,14 +34,15 @@ class Proxy:
     seen: list[Request] = field(default_factory=list)
     broken: list[Request] = field(default_factory=list)
     _held_path: str | None = None
+    _held_method: str | None = None
     _breaking: tuple[str, str] | None = None
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _session: aiohttp.ClientSession | None = None
 
-    def hold(self, suffix: str) -> None:
-        """From now on nothing more of answers to paths that end so reaches the client."""
-        self._held_path = suffix
+    def hold(self, suffix: str, method: str | None = None) -> None:
+        """From now on nothing more of answers to paths that end so (and this method) reaches the client."""
+        self._held_path, self._held_method = suffix, method
         self._released.clear()
 
     def release(self) -> None:
@@ -124,7 +125,9 @@ class Proxy:
         return asked.method == method and asked.path.endswith(suffix)
 
     async def _held(self, request: web.BaseRequest) -> None:
-        if self._held_path is not None and request.path.endswith(self._held_path):
+        if self._held_path is None or self._held_method not in (None, request.method):
+            return
+        if request.path.endswith(self._held_path):
             await self._released.wait()
 
 

@@ -211,6 +211,19 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
     "/": lambda: [Probe("GET", "/", server=True)],
     "/_up": lambda: [Probe("GET", "/_up", server=True)],
     "/_session": lambda: [Probe("GET", "/_session", server=True)],
+    "/_all_dbs": lambda: [Probe("GET", "/_all_dbs", server=True)],
+    "/_dbs_info": lambda: [
+        Probe("GET", "/_dbs_info", server=True),
+        Probe("POST", "/_dbs_info", body={"keys": ["full", "twin"]}, server=True),
+    ],
+    "/_uuids": lambda: [Probe("GET", "/_uuids", {"count": "3"}, server=True, compared=False)],
+    "/_users": lambda: [Probe("GET", "/_users", server=True)],
+    "/_users/_all_docs": lambda: [
+        Probe("GET", "/_users/_all_docs", {"include_docs": "true"}, server=True),
+        Probe("POST", "/_users/_all_docs", body={"keys": [f"org.couchdb.user:{VICTIM}"]}, server=True),
+    ],
+    "/_users/{doc}": lambda: [Probe("GET", f"/_users/org.couchdb.user:{VICTIM}", server=True)],
+    "/favicon.ico": lambda: [Probe("GET", "/favicon.ico", server=True)],
     "/{db}": lambda: [Probe("GET"), Probe("HEAD"), Probe("GET", "/")],
     "/{db}/_session": lambda: _each("/_session", {}),
     "/{db}/_changes": _changes,
@@ -223,6 +236,8 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
         Probe("POST", "/_find", body={"selector": selector, "execution_stats": True})
         for selector in ({}, {"secret": "zq7body"}, {"_id": {"$gt": None}}, {"channels": [OTHER_ROOM]})
     ],
+    "/{db}/_security": lambda: _each("/_security", {}),
+    "/{db}/_revs_limit": lambda: _each("/_revs_limit", {}),
     "/{db}/_local_docs": lambda: _each("/_local_docs", {}, {"include_docs": "true"}),
     "/{db}/_local/{id}": _local,
     "/{db}/_local": lambda: _each("/_local", {}),
@@ -234,7 +249,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
 
 
 def _is_administrators(route: Route) -> bool:
-    return route.policy == "admin" or "public" not in route.listeners
+    return route.policy in ("admin", "server") or "public" not in route.listeners
 
 
 def _concrete(route: Route) -> str:
@@ -375,10 +390,26 @@ async def _hidden_state(world: World) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["COPY", "MOVE", "PATCH", "PROPFIND", "LOCK"])
 async def test_a_method_that_users_have_not_is_refused(method: str, worlds: Worlds) -> None:
-    for path in ("/zq7deep", "/zq7attached/zq7att.txt", "/_local/zq7checkpoint", "/_all_docs", ""):
+    paths = ["/zq7attached/zq7att.txt", "/_all_docs", ""]
+    for path in paths if method == "COPY" else [*paths, "/zq7deep", "/_local/zq7checkpoint"]:
         answer = await ask(worlds.changed, Probe(method, path, headers={"Destination": "mine"}))
         assert answer.status == 405, f"{method} {path}"
         assert not traces(answer)
+
+
+async def test_nothing_hidden_is_copied_even_where_every_write_is_accepted(worlds: Worlds) -> None:
+    world = worlds.lax
+    for doc_id, revs in HIDDEN.items():
+        for query in ({}, *({"rev": rev} for rev in revs)):
+            destination = f"copied-{digest(doc_id)}"
+            answer = await ask(world, Probe("COPY", path_of(doc_id), query, headers={"Destination": destination}))
+            if answer.status == 201:
+                assert doc_id in (*MIXED, "k-shared"), f"{doc_id} {query} was copied"  # her own branch of it
+                await ask(world, Probe("DELETE", f"/{destination}", {"rev": answer.json()["rev"]}))
+            else:
+                assert answer.status in (403, 404), f"{doc_id} {query}: {answer.text}"
+            assert not traces(answer)
+            assert (await ask(world, Probe("GET", f"/{destination}"))).status == 404
 
 
 @pytest.mark.parametrize("stub", stubs(), ids=str)

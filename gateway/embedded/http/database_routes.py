@@ -11,17 +11,13 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.http.message import Request, answer
 from gateway.embedded.maintenance import compact as run_compaction
 from gateway.embedded.writer import Transaction
-from gateway.errors import BadRequest, IllegalName
+from gateway.errors import BadRequest, IllegalDatabaseName, IllegalName
 
 _NO_SECURITY = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 
 
 async def info(request: Request) -> UpstreamResponse:
     return answer(200, await (await request.database()).raw_info())
-
-
-class IllegalDatabaseName(IllegalName):
-    error = "illegal_database_name"
 
 
 async def create(request: Request) -> UpstreamResponse:
