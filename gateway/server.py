@@ -100,6 +100,7 @@ class Server:
         self._stopping = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_asked = False
+        self._serving = False
 
     @property
     def databases(self) -> Mapping[str, Database]:
@@ -117,6 +118,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -202,12 +204,16 @@ class Server:
 
     async def serve_until_stopped(self) -> None:
         """Until SIGTERM or SIGINT. SIGHUP reads the configuration again."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._begin_reload)
+        self._serving = True
+        if self._reload_asked:
+            self._begin_reload()
         await self._stopping.wait()
         log.info("stopping: feeds end, requests under way are finished")
 
     def _begin_reload(self) -> None:
         self._reload_asked = True
+        if not self._serving:
+            return  # it would end a process that had no handler yet; it is done once everything is open
         if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload_as_asked())
 
