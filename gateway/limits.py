@@ -20,6 +20,9 @@ KEEPALIVE_SECONDS: Final = 75.0  # an idle connection, or one that sends no comp
 REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
 KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
 
+# Answers
+CORS_MAX_AGE_SECONDS_MAX: Final = 86_400  # no browser keeps the answer to a preflight longer
+
 # Names
 NAME_BYTES: Final = 239  # users and roles, as Sync Gateway
 CHANNEL_NAME_BYTES: Final = 1_000

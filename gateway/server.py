@@ -15,6 +15,7 @@ from gateway import limits
 from gateway.accounts import Accounts
 from gateway.auth.admins import Admins
 from gateway.auth.credentials import Credentials
+from gateway.auth.origins import CorsPolicy
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
@@ -26,6 +27,7 @@ from gateway.database import Database
 from gateway.errors import GatewayError, UpstreamError
 from gateway.http.call import Gate
 from gateway.http.cookies import CookieForm
+from gateway.http.cors import Cors
 from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
@@ -95,6 +97,9 @@ class Server:
         self._upstream: Upstream | None = None
         self._catalogue: Catalogue | None = None
         self._traffic = Traffic()
+        self._cors = Cors()
+        self._cors_of_databases: dict[str, CorsPolicy | None] = {}
+        self._configure_cors(settings)
         self._runners: dict[str, web.ServerRunner] = {}
         self._addresses: dict[str, Address] = {}
         self._stopping = asyncio.Event()
@@ -190,6 +195,7 @@ class Server:
                 sessions=sessions,
                 cookie_form=cookie,
                 catalogue=catalogue,
+                cors=self._cors if name == "public" else None,
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()
@@ -227,8 +233,10 @@ class Server:
                 log.exception("the configuration was not reloaded, or not all of it")
 
     async def _reload(self) -> None:
-        """Take over what can be changed while serving: users, roles, the guest, the log level. A file with problems
-        changes nothing."""
+        """Take over what can be changed while serving: users, roles, the guest, CORS, the log level.
+
+        A file with problems changes nothing.
+        """
         try:
             settings = await asyncio.to_thread(load, self._config, os.environ)
         except SettingsError as error:
@@ -236,6 +244,7 @@ class Server:
                 log.error("the configuration was not reloaded: %s", problem)
             return
         logging.getLogger().setLevel(settings.logging.level.upper())
+        self._configure_cors(settings)
         for name, database in settings.databases.items():
             if name in self._open.by_name and self._store is not None:
                 store = await self._store.database(name)
@@ -245,6 +254,14 @@ class Server:
             log.warning("the configuration was reloaded; some of its changes take effect only after a restart")
         else:
             log.info("the configuration was reloaded")
+
+    def _configure_cors(self, settings: Settings) -> None:
+        """For the databases that were in the file at the start: a later one is not served yet and must not show in the
+        answers, one that is no longer in the file keeps what it had. All others are made by request, or not there."""
+        for name in self._settings.databases:
+            if name in settings.databases:
+                self._cors_of_databases[name] = settings.databases[name].cors
+        self._cors.configure(settings.cors, dict(self._cors_of_databases), settings.default_database.cors)
 
     async def stop(self) -> None:
         """Drain and close, in the order in which things depend on each other; can be called after a failed start."""

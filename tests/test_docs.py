@@ -49,6 +49,7 @@ def test_every_key_of_the_config_file_is_explained() -> None:
         ("databases", "x"),
     ]
     sections += [("databases", "x", "guest"), ("databases", "x", "users", "x"), ("databases", "x", "roles", "x")]
+    sections += [("cors",), ("databases", "x", "cors")]
     assert set(keys_at(())) == set(ConfigFile.model_fields)
     for section in sections:
         keys = keys_at(section)

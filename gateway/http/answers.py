@@ -33,7 +33,7 @@ def empty(status: int, headers: Mapping[str, str]) -> web.Response:
 
 
 def stream(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
-    """An answer of unknown length that proxies shall not collect; JSON unless `headers` say otherwise."""
+    """An answer in pieces that proxies shall not collect; JSON unless `headers` say otherwise."""
     return web.StreamResponse(status=status, headers={**_JSON, "X-Accel-Buffering": "no", **(headers or {})})
 
 
@@ -57,6 +57,14 @@ def _wants_challenge(request: Mapping[str, str]) -> bool:
         or "X-CouchDB-WWW-Authenticate" in request
         or request.get("Sec-Fetch-Mode", "navigate") != "navigate"
     )
+
+
+def vary(response: web.StreamResponse, name: str) -> None:
+    """Name a request header on which this answer depends (RFC 9110 section 12.5.5), beside those named already."""
+    before = response.headers.get("Vary", "")
+    named = {part.strip().lower() for part in before.split(",")}
+    if "*" not in named and name.lower() not in named:
+        response.headers["Vary"] = f"{before}, {name}" if before else name
 
 
 def not_modified(request: web.BaseRequest, tag: str) -> web.Response | None:

@@ -17,6 +17,7 @@ from gateway.catalogue import Catalogue
 from gateway.database import Database
 from gateway.http import answers
 from gateway.http.cookies import CookieForm, session_token, set_cookie
+from gateway.http.cors import Cors
 from gateway.http.params import Options
 from gateway.http.traffic import Traffic
 
@@ -46,8 +47,8 @@ class Gate:
     """Who may come in at one listener, and to what."""
 
     __slots__ = (
-        *("admin_names", "admins", "allow_admins", "catalogue", "cookie_form", "databases", "name", "sessions"),
-        *("traffic", "trusts"),
+        *("admin_names", "admins", "allow_admins", "catalogue", "cookie_form", "cors", "databases", "name"),
+        *("sessions", "traffic"),
     )
 
     def __init__(
@@ -62,11 +63,11 @@ class Gate:
         sessions: Sessions,
         catalogue: Catalogue,
         cookie_form: CookieForm = CookieForm(),  # noqa: B008 - a frozen value
-        trusts: Callable[[web.BaseRequest], bool] = lambda request: False,
+        cors: Cors | None = None,
     ) -> None:
         """`admin_names` are those that `admins` knows; a name that is not among them costs no check of a password.
 
-        `trusts`: whether a page of the request's `Origin` may use session cookies; pages of the gateway's own may.
+        Without `cors` pages of other origins may read nothing.
         """
         self.name = name
         self.databases = databases
@@ -76,8 +77,12 @@ class Gate:
         self.allow_admins = allow_admins
         self.sessions = sessions
         self.cookie_form = cookie_form
-        self.trusts = trusts
         self.catalogue = catalogue
+        self.cors = cors if cors is not None else Cors()
+
+    def trusts(self, request: web.BaseRequest) -> bool:
+        """Whether a page of the request's `Origin` may use session cookies; pages of the gateway's own may."""
+        return self.cors.trusts(request)
 
 
 class Call:
@@ -142,6 +147,7 @@ class Call:
             raise ConnectionResetError("the client left")
         self.renew_session(response)
         answers.complete_location(self.request, response)
+        self.gate.cors.add_headers(self.request, response)
         self.response = response
         await response.prepare(self.request)
 

@@ -40,8 +40,12 @@ class Listener:
         """Answer one request. Every error is an answer; only cancellation is raised."""
         traffic = self.gate.traffic
         with traffic.request():
-            response = await self._answer(request)
+            response: web.StreamResponse | None = self.gate.cors.preflight(request)
+            if response is None:
+                response = await self._answer(request)
             answers.complete_location(request, response)
+            if not response.prepared:
+                self.gate.cors.add_headers(request, response)
             traffic.answered(self.gate.name, response.status)
             if traffic.draining:
                 response.force_close()

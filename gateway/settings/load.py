@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.auth.origins import ANY, CorsPolicy
 from gateway.settings.addresses import Address, parse_address
 from gateway.settings.problems import PathInFile, Problem, SettingsError, place_text
-from gateway.settings.schema import LATER, ConfigFile, Context, DatabaseFile, ListenFile, keys_at
+from gateway.settings.schema import LATER, ConfigFile, Context, CorsFile, DatabaseFile, ListenFile, keys_at
 from gateway.settings.tree import Tree, read_tree
 from gateway.settings.values import (
     EMBEDDED,
@@ -123,6 +124,8 @@ def _contradictions(tree: Tree) -> Iterator[Problem]:
     if "upstream" in _section(tree.value, "default_database"):
         text = "each database that is made by request has an upstream database of its own name; remove this"
         yield tree.problem(("default_database", "upstream"), text)
+    yield from _cors(tree, ())
+    yield from _cors(tree, ("default_database",))
     seen: dict[str, str] = {}
     for name, database in _section(tree.value, "databases").items():
         written = database.get("upstream") if isinstance(database, dict) else None
@@ -131,6 +134,19 @@ def _contradictions(tree: Tree) -> Iterator[Problem]:
             text = f'the databases "{seen[upstream]}" and "{name}" would share the upstream database "{upstream}"'
             yield tree.problem(("databases", name, "upstream"), text)
         seen.setdefault(upstream, name)
+        yield from _cors(tree, ("databases", name))
+
+
+def _cors(tree: Tree, path: PathInFile) -> Iterator[Problem]:
+    """Every page of the internet would act for whoever is logged in in its visitor's browser."""
+    within = tree.value
+    for part in path:
+        within = within.get(part) if isinstance(within, dict) else None
+    cors = _section(within, "cors") if isinstance(within, dict) else {}
+    origins = cors.get("origins")
+    if cors.get("credentials") in (True, "true") and isinstance(origins, list) and ANY in origins:
+        text = 'with the origin "*" every web page could act for whoever is logged in; name the origins instead'
+        yield tree.problem((*path, "cors", "credentials"), text)
 
 
 def _listeners(tree: Tree) -> Iterator[Problem]:
@@ -174,7 +190,7 @@ def _section(value: Any, name: str) -> dict[str, Any]:
 
 
 def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
-    upstream = content.couchdb
+    upstream, cors = content.couchdb, _policy(content.cors)
     return Settings(
         file=file,
         listen=ListenSettings(content.listen.public, content.listen.admin, content.listen.metrics),
@@ -187,14 +203,23 @@ def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
             content.sessions.timeout_s, content.sessions.same_site, content.sessions.secure is True
         ),
         databases={
-            name: _database(file, tree, name, database, ("databases", name))
+            name: _database(file, tree, name, database, ("databases", name), cors)
             for name, database in content.databases.items()
         },
-        default_database=_database(file, tree, "", content.default_database, ("default_database",)),
+        default_database=_database(file, tree, "", content.default_database, ("default_database",), cors),
+        cors=cors,
     )
 
 
-def _database(file: Path, tree: Tree, name: str, database: DatabaseFile, section: PathInFile) -> DatabaseSettings:
+def _policy(cors: CorsFile | None) -> CorsPolicy | None:
+    if cors is None:
+        return None
+    return CorsPolicy(frozenset(cors.origins), cors.credentials, frozenset(cors.headers), cors.max_age_s)
+
+
+def _database(
+    file: Path, tree: Tree, name: str, database: DatabaseFile, section: PathInFile, cors: CorsPolicy | None
+) -> DatabaseSettings:
     path = (*section, "sync")
     place = "the default sync function"
     if database.sync.file:
@@ -215,4 +240,5 @@ def _database(file: Path, tree: Tree, name: str, database: DatabaseFile, section
             for user, given in database.users.items()
         },
         roles={role: RoleSettings(role, frozenset(given.admin_channels)) for role, given in database.roles.items()},
+        cors=_policy(database.cors) if "cors" in database.model_fields_set else cors,
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from pydantic import (
 )
 
 from gateway import limits
+from gateway.auth.origins import check_header_name, check_origin
 from gateway.auth.passwords import configured_hash_problem
 from gateway.auth.rules import password_problem
 from gateway.errors import IllegalName
@@ -195,6 +197,30 @@ def _secure(value: object) -> object:
     return "auto" if value == "auto" else True
 
 
+def _cors(value: object) -> object:
+    """`off` is no policy, which None stands for; a key with nothing after it is none that could be meant."""
+    if value in (False, "false", "off"):
+        return None
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("must be a mapping with `origins`, or off")
+    return value or {}
+
+
+def _origins(value: list[str]) -> list[str]:
+    if not value:
+        raise ValueError('must name at least one origin; "cors: off" allows none')
+    return value
+
+
+def _max_age(value: object) -> int:
+    """Digits as text too, because `${NAME:-600}` is text."""
+    longest = limits.CORS_MAX_AGE_SECONDS_MAX
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+    if type(number) is not int or not 0 <= number <= longest:
+        raise ValueError(f"must be a number of seconds from 0 to {longest}")
+    return number
+
+
 def _context(info: ValidationInfo) -> Context:
     if not isinstance(info.context, Context):
         raise TypeError("the config file's models need a Context")
@@ -254,6 +280,16 @@ class LoggingFile(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class CorsFile(Section):
+    origins: Annotated[list[Annotated[Text, AfterValidator(check_origin)]], EmptyList, AfterValidator(_origins)]
+    credentials: Flag = False
+    headers: Annotated[list[Annotated[Text, AfterValidator(check_header_name)]], EmptyList] = []
+    max_age_s: Annotated[int, BeforeValidator(_max_age)] = 600
+
+
+Cors: TypeAlias = Annotated[CorsFile | None, BeforeValidator(_cors)]
+
+
 class GuestFile(Section):
     disabled: Flag = True
     admin_channels: Channels = []
@@ -274,6 +310,7 @@ class DatabaseFile(Section):
     upstream: DatabaseName | None = None
     sync: Annotated[SyncFunction, PlainValidator(_sync)] = SyncFunction(DEFAULT_SYNC_FUNCTION)
     hide_existence: Flag = False
+    cors: Cors = None
     guest: GuestFile = Field(default_factory=GuestFile)
     users: Annotated[dict[UserName, UserFile], EmptyMapping] = {}
     roles: Annotated[dict[PrincipalName, RoleFile], EmptyMapping] = {}
@@ -286,6 +323,7 @@ class ConfigFile(Section):
     admins: Annotated[dict[PrincipalName, AdminFile], EmptyMapping] = {}
     public: PublicFile = Field(default_factory=PublicFile)
     sessions: SessionsFile = Field(default_factory=SessionsFile)
+    cors: Cors = None
     logging: LoggingFile = Field(default_factory=LoggingFile)
     databases: Annotated[dict[DatabaseName, DatabaseFile], EmptyMapping] = {}
     default_database: DatabaseFile = Field(default_factory=DatabaseFile)
@@ -301,4 +339,6 @@ def keys_at(path: PathInFile) -> list[str]:
             kind = get_args(kind)[1]
         else:
             return []
+        if get_origin(kind) is UnionType:  # a section that can be switched off
+            kind = next(one for one in get_args(kind) if one is not NoneType)
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from pydantic import SecretStr
 
 from gateway import limits
+from gateway.auth.origins import CorsPolicy
 from gateway.settings.addresses import Address
 
 EMBEDDED: Final = "embedded:"
@@ -88,7 +89,8 @@ class RoleSettings:
 class DatabaseSettings:
     """`upstream` is the CouchDB database; `sync_place` says where `sync_source` stands, for messages and logs.
 
-    `hide_existence`: a document that may not be read answers 404 instead of 403.
+    `hide_existence`: a document that may not be read answers 404 instead of 403. `cors`: for its paths, None when it is
+    off.
     """
 
     name: str
@@ -99,13 +101,15 @@ class DatabaseSettings:
     guest: GuestSettings
     users: Mapping[str, UserSettings]
     roles: Mapping[str, RoleSettings]
+    cors: CorsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`metadata` is the file of the SQLite metadata store; its directory may not exist yet.
 
-    `default_database` is what databases made by request are like; its names mean nothing.
+    `default_database` is what databases made by request are like; its names mean nothing. `cors`: for the paths that
+    belong to no database.
     """
 
     file: Path
@@ -118,6 +122,7 @@ class Settings:
     databases: Mapping[str, DatabaseSettings]
     default_database: DatabaseSettings
     sessions: SessionSettings = SessionSettings()
+    cors: CorsPolicy | None = None
 
     def created(self, name: str) -> DatabaseSettings:
         """The settings of a database that an administrator makes by request."""

@@ -24,6 +24,7 @@ from gateway.database import Database
 from gateway.errors import AlreadyExists, Forbidden, InvalidLogin, NotFound, UnknownDatabase
 from gateway.http.call import Gate
 from gateway.http.cookies import CookieForm
+from gateway.http.cors import Cors
 from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
@@ -169,8 +170,9 @@ async def listening(
     allow_admins: bool = False,
     feeds_count: int = 100,
     cookie_form: CookieForm = CookieForm(),  # noqa: B008 - a frozen value
+    cors: Cors | None = None,
 ) -> AsyncIterator[Ports]:
-    """Start the listeners; `admins` are names and passwords."""
+    """Start the listeners; `admins` are names and passwords, `cors` is for the public one."""
     passwords = Passwords(memory_kibibytes=8, passes=1)
     credentials = Credentials(passwords)
     given = {name: SecretStr(password) for name, password in (admins or {}).items()}
@@ -190,8 +192,8 @@ async def listening(
                 allow_admins=allow_admins,
                 sessions=sessions,
                 cookie_form=cookie_form,
-                trusts=lambda request: request.headers.get("Origin") == "https://trusted.example",
                 catalogue=cast("Catalogue", running.catalogue),
+                cors=cors if name == "public" else None,
             )
             runner = Listener(gate, ROUTES).runner()
             await runner.setup()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
@@ -13,8 +14,10 @@ import httpx
 import pytest
 
 from gateway import limits
+from gateway.auth.origins import CorsPolicy
 from gateway.callers import Caller, administrator
 from gateway.http.cookies import CookieForm
+from gateway.http.cors import Cors
 from tests.http.conftest import ANN, OPS, Ports, listening
 
 LOGIN = {"name": "ann", "password": "secret"}
@@ -402,8 +405,27 @@ async def test_a_page_elsewhere_cannot_use_the_cookie(gateway: Ports, headers: d
     assert gateway.db.last("info") == Caller("ann")
 
 
-async def test_pages_of_the_gateways_own_and_trusted_ones_use_the_cookie(gateway: Ports) -> None:
-    own = f"127.0.0.1:{gateway.ports['public']}"
+@pytest.fixture
+async def trusting() -> AsyncIterator[Ports]:
+    """Where CORS lets one origin act for its visitors, and others ask without their login only."""
+    policy = CorsPolicy(frozenset({"https://trusted.example"}), credentials=True)
+    without = CorsPolicy(frozenset({"https://listed.example", "*"}))
+    async with listening(cors=Cors(policy, {"plain": without})) as running:
+        running.databases.by_name["plain"] = running.db
+        yield running
+
+
+async def test_a_page_that_is_allowed_without_credentials_cannot_use_the_cookie(trusting: Ports) -> None:
+    mine = await log_in(trusting.public)
+    for origin in ("https://listed.example", "https://evil.example"):
+        answer = await trusting.public.get("/plain/a", headers={**mine, "Origin": origin})
+        assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_pages_of_the_gateways_own_and_trusted_ones_use_the_cookie(trusting: Ports) -> None:
+    gateway, own = trusting, f"127.0.0.1:{trusting.ports['public']}"
     mine = await log_in(gateway.public)
     for headers in (
         {"Origin": f"http://{own}"},

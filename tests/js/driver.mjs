@@ -10,6 +10,7 @@ import nano from "nano";
 import PouchDB from "pouchdb";
 import memory from "pouchdb-adapter-memory";
 import find from "pouchdb-find";
+import { pageFetch } from "./page.mjs";
 
 PouchDB.plugin(memory).plugin(find);
 
@@ -89,8 +90,9 @@ async function until(db, condition) {
 }
 
 const commands = {
-  open({ db, name, options = {} }) {
-    databases.set(db, new PouchDB(name, { skip_setup: true, ...options }));
+  open({ db, name, options: { page, ...options } = {} }) {
+    const fetch = page ? { fetch: pageFetch(page) } : {}; // as a script of that origin in a browser
+    databases.set(db, new PouchDB(name, { skip_setup: true, ...fetch, ...options }));
     return null;
   },
   call({ db, method, args = [] }) {
