@@ -21,6 +21,8 @@ REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
 KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
 
 # Answers
+COMPRESSED_ANSWER_BYTES_MIN: Final = 1_024  # shorter ones gain nothing from gzip
+COMPRESSED_INLINE_BYTES: Final = 32_768  # longer ones are compressed beside the event loop
 CORS_MAX_AGE_SECONDS_MAX: Final = 86_400  # no browser keeps the answer to a preflight longer
 
 # Names
@@ -176,6 +178,9 @@ def check() -> None:
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
         "a session lasts longer than a look at it": SESSION_SECONDS_MIN >= 5 * SESSION_SWEEP_SECONDS,
         "a password fits into a login": LOGIN_BODY_BYTES >= 12 * PASSWORD_CHARACTERS,
+        "an answer compressed in the event loop is a short one": COMPRESSED_ANSWER_BYTES_MIN
+        <= COMPRESSED_INLINE_BYTES
+        <= 65_536,
         "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

@@ -94,7 +94,7 @@ async def _send(call: Call, found: Mapping[str, Any]) -> web.StreamResponse:
         return answer(200, found)
     head = {name: value for name, value in found.items() if name != "rows"}
     response = answers.stream(200)
-    await call.begin(response)
+    await call.begin(response, compress=True)
     if call.is_head:
         return response
     before = json_text.encode(head)[:-1] + (b"," if head else b"") + b'"rows":[\r\n'

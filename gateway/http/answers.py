@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway import __version__, json_text
+from gateway import __version__, json_text, limits
 from gateway.errors import GatewayError, Unauthorized, Unavailable
 from gateway.http.dispatch import WrongMethod
 
@@ -32,9 +33,27 @@ def empty(status: int, headers: Mapping[str, str]) -> web.Response:
     return web.Response(status=status, headers={"Server": SERVER, **headers})
 
 
-def stream(status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+class Stream(web.StreamResponse):
+    """An answer of unknown length. Its pieces go through `pack` when it is set: a piece, and whether it is the end."""
+
+    pack: Callable[[bytes, bool], bytes] | None = None
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.pack is not None and len(data) > limits.COMPRESSED_INLINE_BYTES:
+            data = await asyncio.to_thread(self.pack, bytes(data), False)
+        elif self.pack is not None:
+            data = self.pack(bytes(data), False)
+        await super().write(data)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        if self.pack is not None:
+            data, self.pack = self.pack(data, True), None
+        await super().write_eof(data)
+
+
+def stream(status: int, headers: Mapping[str, str] | None = None) -> Stream:
     """An answer in pieces that proxies shall not collect; JSON unless `headers` say otherwise."""
-    return web.StreamResponse(status=status, headers={**_JSON, "X-Accel-Buffering": "no", **(headers or {})})
+    return Stream(status=status, headers={**_JSON, "X-Accel-Buffering": "no", **(headers or {})})
 
 
 def failure(error: GatewayError, request: Mapping[str, str]) -> web.Response:

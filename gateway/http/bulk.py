@@ -130,7 +130,7 @@ async def _stream_results(call: Call, results: Sequence[BulkGetResult]) -> web.S
     if len(results) <= _STREAMED_RESULTS_COUNT:
         return answer(200, {"results": [_shown(result) for result in results]})
     response = answers.stream(200)
-    await call.begin(response)
+    await call.begin(response, compress=True)
     before = b'{"results":['
     for start in range(0, len(results), _STREAMED_RESULTS_COUNT):
         piece = [json_text.encode(_shown(result)) for result in results[start : start + _STREAMED_RESULTS_COUNT]]

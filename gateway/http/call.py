@@ -15,7 +15,7 @@ from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
 from gateway.catalogue import Catalogue
 from gateway.database import Database
-from gateway.http import answers
+from gateway.http import answers, compression
 from gateway.http.cookies import CookieForm, session_token, set_cookie
 from gateway.http.cors import Cors
 from gateway.http.params import Options
@@ -141,13 +141,18 @@ class Call:
 
     # Answers that are written piece by piece
 
-    async def begin(self, response: web.StreamResponse) -> None:
-        """Send the head. From now on nothing but this response can be answered."""
+    async def begin(self, response: web.StreamResponse, *, compress: bool = False) -> None:
+        """Send the head. From now on nothing but this response can be answered.
+
+        `compress` what follows, if the client takes it.
+        """
         if self.request.transport is None:
             raise ConnectionResetError("the client left")
         self.renew_session(response)
         answers.complete_location(self.request, response)
         self.gate.cors.add_headers(self.request, response)
+        if compress and isinstance(response, answers.Stream):
+            compression.compress_stream(self.request, response, self.gate.cors)
         self.response = response
         await response.prepare(self.request)
 

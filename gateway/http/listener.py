@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway import limits
 from gateway.callers import Caller
 from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized, Unavailable, UnknownDatabase
-from gateway.http import answers
+from gateway.http import answers, compression
 from gateway.http.call import Call, Gate
 from gateway.http.connection import Server
 from gateway.http.dispatch import Dispatcher, segments
@@ -46,6 +46,7 @@ class Listener:
             answers.complete_location(request, response)
             if not response.prepared:
                 self.gate.cors.add_headers(request, response)
+                await compression.compress(request, response, self.gate.cors)
             traffic.answered(self.gate.name, response.status)
             if traffic.draining:
                 response.force_close()

@@ -160,7 +160,7 @@ async def _send_normal(call: Call, feed: Feed, running: _Running) -> web.StreamR
             if size >= _COLLECTED_BYTES:
                 if response is None:
                     response = answers.stream(200)
-                    await call.begin(response)
+                    await call.begin(response, compress=True)
                 await call.write(b"".join(pieces))
                 pieces, size = [], 0
         pieces.append(_OBJECT.end(feed))

@@ -1,10 +1,12 @@
-"""Web pages of other origins at a running gateway.
+"""Web pages of other origins, and gzip of answers, at a running gateway.
 
 The pages are PouchDB with a `fetch` that keeps from its script what a browser would (tests/js/page.mjs).
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -143,6 +145,32 @@ async def test_a_page_can_read_that_its_request_is_too_large(gateway: GatewayPro
     answer = await exchange(gateway.public, head.encode())
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert f"\r\nAccess-Control-Allow-Origin: {APP}\r\n".encode() in answer
+
+
+async def test_answers_are_the_same_compressed_and_plain(gateway: GatewayProcess) -> None:
+    async with client(gateway.public, "ann") as ann:
+        docs = [{"_id": f"z-{n:03}", "channels": ["a"], "text": f"text {n} " * 200} for n in range(600)]
+        assert (await ann.post("/notes/_bulk_docs", json={"docs": docs})).status_code == 201
+        paths = ["/_all_docs?include_docs=true", "/_changes", "/_changes?include_docs=true", "/_changes?limit=20"]
+        for path in ["/z-001?attachments=true", *paths]:
+            headers, plain = await raw(ann, f"/notes{path}", "identity")
+            packed_headers, packed = await raw(ann, f"/notes{path}", "gzip, deflate")
+            assert packed_headers.get("etag") == headers.get("etag")
+            assert "content-encoding" not in headers
+            assert (packed_headers["content-encoding"], gzip.decompress(packed)) == ("gzip", plain), path
+            assert len(packed) < len(plain) / 2
+        bulk = {"docs": [{"id": f"z-{n:03}"} for n in range(50)]}
+        body = gzip.compress(json.dumps(bulk).encode())
+        sent = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        both_ways = await ann.post("/notes/_bulk_get", content=body, headers=sent)
+        assert both_ways.headers["content-encoding"] == "gzip"
+        assert len(both_ways.json()["results"]) == 50
+
+
+async def raw(http: httpx.AsyncClient, path: str, encoding: str) -> tuple[httpx.Headers, bytes]:
+    """The headers of an answer, and its content as it came."""
+    async with http.stream("GET", path, headers={"Accept-Encoding": encoding}) as answer:
+        return answer.headers, b"".join([piece async for piece in answer.aiter_raw()])
 
 
 @asynccontextmanager
