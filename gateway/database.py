@@ -36,9 +36,13 @@ from gateway.errors import (
     from_status,
 )
 from gateway.feeds.feed import Feed, FeedRows, Heartbeat
+from gateway.feeds.selection import Selection
 from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Wakes
+from gateway.finding import Finder
 from gateway.json_text import encode, parse
+from gateway.mango.matching import Matching
+from gateway.mango.query import Find
 from gateway.model.drafts import Draft, check_id, draft
 from gateway.model.names import GUEST
 from gateway.model.routing import ADMIN, Writer
@@ -98,6 +102,9 @@ class Database:
             route_again=lambda ids: self.router.route_again(ids, authoritative=False),
         )
         viewers = Viewers()
+        self._reader = reader
+        self._matching = Matching()
+        self._finder = Finder(store, reader, viewers, self._matching)
         self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
@@ -159,6 +166,7 @@ class Database:
         await self.router.stop()
         await self._writes.close()
         await self._documents.close()
+        self._matching.close()
         await self._batcher.close()
         await self._function.close()
 
@@ -362,7 +370,19 @@ class Database:
             return dict(await self._upstream.revs_diff(revs))
         return await self._documents.revs_diff(caller, revs)
 
+    async def find(self, caller: Caller, find: Find) -> bytes:
+        """The body of a `_find` answer over what the user may read. Administrators ask the upstream instead."""
+        return await self._finder.find(caller, find)
+
+    async def check_selector(self, selector: Any) -> None:
+        """Raises InvalidQuery for a selector that no feed could be filtered by."""
+        await self._matching.check(selector)
+
     def changes(self, caller: Caller, query: ChangesQuery) -> Feed:
+        selection = None
+        if query.selector is not None:
+            all_leaves = query.style == "all_docs"
+            selection = Selection(query.selector, self._reader, self._matching, all_leaves=all_leaves)
         return Feed(
             store=self._store,
             wakes=self._wakes,
@@ -374,6 +394,7 @@ class Database:
             include_docs=lambda rows: self._documents.for_feed(
                 rows, attachments=query.attachments, conflicts=query.conflicts
             ),
+            selection=selection,
         )
 
     def _validity(self, caller: Caller) -> Callable[[], Awaitable[None]]:

@@ -120,6 +120,19 @@ class NotImplementedHere(GatewayError):
     status, error, code = 501, "not_implemented", "CG1012"
 
 
+class InvalidQuery(BadRequest):
+    """A Mango query that CouchDB refuses, with CouchDB's own name for what is wrong (`bad_arg`, …)."""
+
+    error, code = "invalid_selector", "CG1030"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+    def body(self) -> dict[str, Any]:
+        return super().body() | {"error": self.name}
+
+
 class Unauthorized(GatewayError):
     """Whole request, never per document: the client must log in again, not drop the write."""
 

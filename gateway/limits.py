@@ -93,6 +93,23 @@ FEEDS_COUNT: Final = 50_000  # waiting feeds in one process
 VIEWERS_INTERVALS_COUNT: Final = 500_000  # access intervals kept in memory, of one database
 FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
 
+# Selectors: _find, and filter=_selector of feeds
+SELECTOR_DEPTH_COUNT: Final = 100  # nesting of conditions
+SELECTOR_CONDITIONS_COUNT: Final = 10_000  # in one selector
+SELECTOR_PATTERNS_COUNT: Final = 100  # $regex in one selector
+SELECTOR_PATTERN_SECONDS: Final = 0.5  # $regex on one value
+SELECTOR_PATTERNS_SECONDS: Final = 5.0  # all $regex of a selector on one batch of documents
+SELECTOR_BATCH_DOCUMENTS_COUNT: Final = 100  # bodies read and matched at once; then the next scan has its turn
+SELECTOR_BATCH_SECONDS: Final = 10.0  # matching one batch
+SELECTOR_SCANS_COUNT: Final = 2  # batches at work at once, and threads for them, of one database
+FIND_SECONDS: Final = 30.0  # one _find of a user
+FINDS_COUNT: Final = 128  # _find of users at once, of one database
+FINDS_OF_USER_COUNT: Final = 32  # of them by one user
+FIND_INDEX_ROWS_COUNT: Final = 5_000  # rows of the index read at once by a long scan
+FIND_SORT_ROWS_COUNT: Final = 10_000  # skip and limit of a sort in memory, together
+FIND_ANSWER_BYTES: Final = 32_000_000  # of one _find
+FINDS_ANSWERS_BYTES: Final = 256_000_000  # of all that are at work, of one database
+
 # Logins
 CREDENTIALS_COUNT: Final = 25_000  # verified credentials kept
 CREDENTIALS_SECONDS: Final = 300.0
@@ -142,7 +159,6 @@ EMBEDDED_INLINE_ATTACHMENTS_BYTES: Final = 64_000_000  # sent inline or collecte
 EMBEDDED_ATTACHMENT_BYTES: Final = 1_073_741_824  # CouchDB's max_attachment_size
 EMBEDDED_SORT_ROWS_COUNT: Final = 100_000  # documents sorted in memory by one _find
 EMBEDDED_FIND_SECONDS: Final = 30.0  # one _find, or one batch of a selector filter
-EMBEDDED_REGEX_SECONDS: Final = 0.5  # $regex on one value
 EMBEDDED_PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 EMBEDDED_PURGE_REVISIONS_COUNT: Final = 1_000
 EMBEDDED_PAGE_ROWS_COUNT: Final = 1_000  # rows read from the file at once for _all_docs and _changes
@@ -181,6 +197,8 @@ def check() -> None:
         "an answer compressed in the event loop is a short one": COMPRESSED_ANSWER_BYTES_MIN
         <= COMPRESSED_INLINE_BYTES
         <= 65_536,
+        "a selector's batch fits into its query": SELECTOR_BATCH_SECONDS <= FIND_SECONDS,
+        "one answer of _find fits into those of all": FIND_ANSWER_BYTES <= FINDS_ANSWERS_BYTES,
         "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

@@ -82,6 +82,8 @@ class ChangesQuery:
     revocations: bool = False
     channels: Collection[str] | None = None  # filter=sync_gateway/bychannel
     doc_ids: Collection[str] | None = None  # filter=_doc_ids
+    selector: Mapping[str, Any] | None = None  # filter=_selector
+    fields: Sequence[tuple[str, ...]] | None = None  # of the documents included with it
     heartbeat_s: float | None = None
     timeout_s: float = limits.FEED_TIMEOUT_DEFAULT_SECONDS
 

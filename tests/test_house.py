@@ -16,8 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BASE = {"errors", "limits", "json_text"}
 ALLOWED = {
     "model": BASE,
+    "mango": BASE,
     "couch": BASE | {"model", "embedded"},  # embedded by open.py alone
-    "embedded": BASE | {"model", "couch", "syncfn", "viewfn"},  # syncfn: the processes that run JavaScript
+    "embedded": BASE | {"model", "mango", "couch", "syncfn", "viewfn"},  # syncfn: the processes that run JavaScript
     "store": BASE | {"model", "couch"},
     "syncfn": BASE | {"model"},
     "viewfn": BASE | {"syncfn"},
@@ -26,17 +27,18 @@ ALLOWED = {
     "callers": BASE | {"model", "auth"},
     "queries": BASE | {"model"},
     "routing": BASE | {"model", "couch", "store", "syncfn", "queries"},
-    "feeds": BASE | {"model", "couch", "store", "queries", "callers"},
+    "feeds": BASE | {"model", "mango", "couch", "store", "queries", "callers"},
+    "finding": BASE | {"model", "mango", "couch", "store", "feeds", "callers"},
     "documents": BASE | {"model", "couch", "store", "feeds", "queries", "callers"},
     "accounts": BASE | {"model", "auth", "store", "settings"},
     "database": BASE
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
-        "queries", "callers",
+        "queries", "callers", "mango", "finding",
     },
     "server_users": BASE | {"model", "auth", "store", "database"},
     "catalogue": BASE | {"model", "couch", "store", "auth", "settings", "database", "server_users"},
-    "http": BASE | {"model", "auth", "database", "catalogue", "queries", "callers"},
+    "http": BASE | {"model", "mango", "auth", "database", "catalogue", "queries", "callers"},
     "logins": BASE | {"model", "store", "database", "callers"},
     "demo": BASE | {"database", "callers"},
     "server": BASE

@@ -148,13 +148,20 @@ class RevisionReader:
 
     async def documents_each(self, refs: Sequence[RevisionRef]) -> list[Document | UnreadableDocument | None]:
         """`documents`, but one that cannot be read is a value and spoils no other."""
+        return [
+            stored.document() if isinstance(stored, StoredRevision) else stored
+            for stored in await self.revisions_each(refs)
+        ]
+
+    async def revisions_each(self, refs: Sequence[RevisionRef]) -> list[StoredRevision | UnreadableDocument | None]:
+        """`revisions`, but one that cannot be read is a value and spoils no other."""
         try:
-            return list(await self.documents(refs))
+            return list(await self.revisions(refs))
         except UnreadableDocument as error:
             if len(refs) == 1:
                 return [error]
             half = len(refs) // 2
-            return [*await self.documents_each(refs[:half]), *await self.documents_each(refs[half:])]
+            return [*await self.revisions_each(refs[:half]), *await self.revisions_each(refs[half:])]
 
     async def revision(self, ref: RevisionRef) -> StoredRevision | None:
         """The revision as JSON text, for sending it on."""

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from json.encoder import encode_basestring
 
 from gateway import limits
 from gateway.callers import Caller
 from gateway.couch.upstream import Document
 from gateway.feeds.page import Page, Row, Wanted, page
+from gateway.feeds.selection import Selection
 from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Waiter, Wakes
+from gateway.mango.fields import extract
 from gateway.model.intervals import ChannelId
 from gateway.model.positions import ENDLESS, START, Position
 from gateway.queries import ChangesQuery
@@ -70,6 +73,7 @@ class Feed:
         query: ChangesQuery,
         still_valid: Callable[[], Awaitable[None]],
         include_docs: IncludeDocs,
+        selection: Selection | None = None,
     ) -> None:
         """`still_valid` raises Unauthorized when the caller may not go on."""
         self._store = store
@@ -80,6 +84,9 @@ class Feed:
         self._query = query
         self._still_valid = still_valid
         self._include_docs = include_docs
+        self._selection = selection
+        self._selected: tuple[Sequence[Row], Sequence[tuple[str, ...]]] = ((), ())
+        self._told_at = 0.0  # when the client last heard of this feed
         self._position = START
         self._begun = False
         self._doc_ids = None if query.doc_ids is None else frozenset(query.doc_ids)
@@ -92,22 +99,40 @@ class Feed:
 
     async def events(self) -> AsyncIterator[FeedRows | Heartbeat]:
         """Rows and heartbeats until the feed is over."""
+        self._told_at = asyncio.get_running_loop().time()
         if self._query.descending:
-            async for rows in self._descending():
-                yield rows
+            async for event in self._descending():
+                yield event
             return
         waiter = self._wakes.register(self._caller.user) if self._query.feed != "normal" else None
         try:
             sent = False
             while True:
                 built = await self._build()
-                if built.page.rows:
+                last = built.page.last
+                if self._selection is None and built.page.rows:
                     yield FeedRows(await self._encode(built.page.rows))
                     sent = True
                     self._left -= len(built.page.rows)
-                self._position = max(self._position, built.page.last)
+                elif self._selection is not None:
+                    async with aclosing(self._select(self._selection, built.page.rows)) as beats:
+                        async for beat in beats:
+                            yield beat
+                    rows, revs = self._selected
+                    if len(rows) >= self._left:
+                        rows, revs, last = rows[: self._left], revs[: self._left], rows[self._left - 1].position
+                    if rows:
+                        yield FeedRows(await self._encode(rows, revs))
+                        sent = True
+                        self._told_at = asyncio.get_running_loop().time()
+                        self._left -= len(rows)
+                self._position = max(self._position, last)
                 self.pending = built.page.pending
-                caught_up = built.page.last == Position(built.last_seq)
+                if self._selection is not None and self._left <= 0 and self._query.feed != "continuous":
+                    self.pending = await self._count_pending()
+                elif self._selection is not None and waiter is not None and self._is_silent_too_long():
+                    return
+                caught_up = last == Position(built.last_seq)
                 if self._left <= 0 or waiter is None or (sent and caught_up and self._query.feed == "longpoll"):
                     if caught_up or self._left <= 0:
                         return
@@ -136,7 +161,7 @@ class Feed:
     async def _build(self) -> _Built:
         """The next page, from one snapshot with the user's access (A17)."""
         await self._still_valid()
-        query, position, begun = self._query, self._position, self._begun
+        query = self._query
         wanted = Wanted(
             limit=min(self._left, limits.CHANGES_PAGE_ROWS_COUNT),
             revocations=query.revocations,
@@ -144,6 +169,24 @@ class Feed:
             pending=query.feed != "continuous" and self._left <= limits.CHANGES_PAGE_ROWS_COUNT,
             doc_ids=query.doc_ids,
         )
+        if self._selection is not None:
+            wanted = replace(wanted, limit=limits.CHANGES_PAGE_ROWS_COUNT, pending=False)
+        return await self._built(wanted)
+
+    async def _count_pending(self) -> int:
+        """The rows that follow, before the selector: CouchDB counts them so, too. Capped as in a page."""
+        built = await self._built(
+            Wanted(
+                limit=limits.CHANGES_PAGE_ROWS_COUNT,
+                revocations=self._query.revocations,
+                active_only=self._query.active_only,
+                pending=True,
+            )
+        )
+        return len(built.page.rows) + built.page.pending
+
+    async def _built(self, wanted: Wanted) -> _Built:
+        query, position, begun = self._query, self._position, self._begun
 
         def build(index: Index) -> _Built:
             since = position if begun else self._begin(index.state)
@@ -158,10 +201,11 @@ class Feed:
         """Rows from memory until the feed is over, or has to read the store again (`waiter.reread`)."""
         loop = asyncio.get_running_loop()
         query = self._query
-        # A heartbeat overrides the timeout, as in CouchDB.
-        ends_at = loop.time() + query.timeout_s if query.heartbeat_s is None else None
+        self._told_at = loop.time()
         while True:
-            pause = query.heartbeat_s if ends_at is None else ends_at - loop.time()
+            # A heartbeat overrides the timeout, as in CouchDB. Rows that are left out move neither.
+            pause = query.timeout_s if query.heartbeat_s is None else query.heartbeat_s
+            pause -= loop.time() - self._told_at
             try:
                 async with asyncio.timeout(pause):
                     await waiter.woken.wait()
@@ -169,32 +213,70 @@ class Feed:
                 if not waiter.woken.is_set():
                     # Nothing that concerns this feed was committed up to now: the client may skip it all.
                     self._position = max(self._position, Position(self._wakes.last_seq))
-                    if ends_at is not None:
-                        return
-                    yield Heartbeat()
-                    continue
+                    pause = 0
+            if pause <= 0:
+                if query.heartbeat_s is None:
+                    return
+                yield Heartbeat()
+                self._told_at = loop.time()
+            if not waiter.woken.is_set():
+                continue
             await self._still_valid()
             if waiter.reread:
                 return
             taken, upto = waiter.take()
             entries = self._wanted_entries(taken)
-            if entries:
-                rows = [Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in entries]
-                yield FeedRows(await self._encode(rows))
+            if not entries:
+                continue
+            rows: Sequence[Row] = [
+                Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in entries
+            ]
+            revs: Sequence[tuple[str, ...]] | None = None
+            if self._selection is not None:
+                async with aclosing(self._select(self._selection, rows)) as beats:
+                    async for beat in beats:
+                        yield beat
+                rows, revs = self._selected
+                rows, revs = rows[: self._left], revs[: self._left]
+            if rows:
+                yield FeedRows(await self._encode(rows, revs))
+                self._told_at = loop.time()
                 self._left -= len(rows)
-                last = rows[-1].position if self._left <= 0 else Position(upto)
-                self._position = max(self._position, last)
-                if query.feed == "longpoll" or self._left <= 0:
-                    return
-                if ends_at is not None:
-                    ends_at = loop.time() + query.timeout_s
+            last = rows[-1].position if rows and self._left <= 0 else Position(upto)
+            self._position = max(self._position, last)
+            if (rows and query.feed == "longpoll") or self._left <= 0:
+                return
+
+    async def _select(self, selection: Selection, rows: Sequence[Row]) -> AsyncGenerator[Heartbeat, None]:
+        """Put the rows that match, with the revisions to tell, into `_selected`. Heartbeats go on meanwhile."""
+        loop = asyncio.get_running_loop()
+        beat = self._query.heartbeat_s
+        matching = asyncio.ensure_future(selection.passing(rows))
+        try:
+            while True:
+                left = None if beat is None else max(self._told_at + beat - loop.time(), 0)
+                done, _ = await asyncio.wait({matching}, timeout=left)
+                if done:
+                    break
+                yield Heartbeat()
+                self._told_at = loop.time()
+            passed = [(row, revs) for row, revs in zip(rows, matching.result(), strict=True) if revs is not None]
+            self._selected = [row for row, _ in passed], [revs for _, revs in passed]
+        finally:
+            matching.cancel()
+
+    def _is_silent_too_long(self) -> bool:
+        """Whether a feed that waits must end, without a heartbeat, though it has not seen everything yet."""
+        if self._query.heartbeat_s is not None:
+            return False
+        return asyncio.get_running_loop().time() - self._told_at >= self._query.timeout_s
 
     def _wanted_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         if self._doc_ids is not None:
             entries = [entry for entry in entries if entry.id in self._doc_ids]
-        return entries[: self._left]
+        return entries if self._selection is not None else entries[: self._left]
 
-    async def _descending(self) -> AsyncIterator[FeedRows]:
+    async def _descending(self) -> AsyncIterator[FeedRows | Heartbeat]:
         """Only what is readable now, the newest first; there is nothing to wait for and nothing to resume."""
         await self._still_valid()
         before = (await self._store.state()).last_seq + 1
@@ -219,20 +301,33 @@ class Feed:
                 return rows, found[-1][0] if full else None
 
             rows, next_before = await self._store.read(build)
-            rows = [row for row in rows if self._doc_ids is None or row.id in self._doc_ids][: self._left]
+            rows = [row for row in rows if self._doc_ids is None or row.id in self._doc_ids]
+            revs: Sequence[tuple[str, ...]] | None = None
+            if self._selection is not None:
+                async with aclosing(self._select(self._selection, rows)) as beats:
+                    async for beat in beats:
+                        yield beat
+                selected, revs = self._selected
+                rows, revs = list(selected), revs[: self._left]
+            rows = rows[: self._left]
             if rows:
-                yield FeedRows(await self._encode(rows))
+                yield FeedRows(await self._encode(rows, revs))
                 self._left -= len(rows)
                 self._position = rows[-1].position
             if next_before is None:
                 return
             before = next_before
 
-    async def _encode(self, rows: Sequence[Row]) -> list[bytes]:
+    async def _encode(self, rows: Sequence[Row], revs: Sequence[tuple[str, ...]] | None = None) -> list[bytes]:
+        """`revs`: of each row those to tell, if not all."""
         query = self._query
         docs: Sequence[Document | None] = ()
         if query.include_docs:
             docs = await self._include_docs([(row.id, row.revs) for row in rows])
+            if query.fields is not None:
+                docs = [doc and extract(doc, query.fields) for doc in docs]
+        if revs is not None:
+            rows = [row._replace(revs=some) for row, some in zip(rows, revs, strict=True)]
         if query.style == "main_only":
             rows = [row._replace(revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
         if not query.include_docs:

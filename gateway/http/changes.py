@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import BadRequest, NotImplementedHere, TooLarge
+from gateway.errors import BadRequest, InvalidQuery, NotImplementedHere, TooLarge
 from gateway.http.body import read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import MISSING, Options
 from gateway.http.streaming import stream_feed
+from gateway.mango.fields import Path
+from gateway.mango.query import parse_fields
 from gateway.model.names import check_channel_name
 from gateway.model.positions import parse_since
 from gateway.queries import FROM_THE_BEGINNING, ChangesQuery
@@ -21,10 +24,11 @@ PARAMETERS = frozenset(
     {
         *("feed", "since", "limit", "style", "include_docs", "conflicts", "attachments", "descending"),
         *("heartbeat", "timeout", "filter", "channels", "doc_ids", "active_only", "revocations", "seq_interval"),
+        *("selector", "fields"),
     }
 )
 _FEEDS = {"normal": "normal", "longpoll": "longpoll", "continuous": "continuous", "live": "continuous"}
-_FILTERS = ("sync_gateway/bychannel", "_doc_ids")
+_FILTERS = ("sync_gateway/bychannel", "_doc_ids", "_selector", "_design")
 
 
 async def changes(call: Call) -> web.StreamResponse:
@@ -35,7 +39,15 @@ async def changes(call: Call) -> web.StreamResponse:
         if call.request.can_read_body:
             body = await read_json_object(call.request)
     # CouchDB does not mind the case of these names.
-    query = parse(Options({name.lower(): value for name, value in call.query.items()}, body))
+    options = Options({name.lower(): value for name, value in call.query.items()}, body)
+    query = parse(options)
+    if query.selector is not None:
+        try:
+            await call.database.check_selector(query.selector)
+        except InvalidQuery as error:
+            raise BadRequest(error.reason) from None  # without a name of its own, as CouchDB does here
+    if query.doc_ids is None and options.text("filter") == "_design":
+        query = _only_design(call, query)
     return await stream_feed(call, call.database.changes(call.caller, query), query.feed)
 
 
@@ -52,6 +64,7 @@ def parse(options: Options) -> ChangesQuery:
     if "seq_interval" in options:
         options.integer("seq_interval", least=1)
     channels, doc_ids = _filter(options)
+    selector, fields = _selector(options) if options.text("filter") == "_selector" else (None, None)
     return ChangesQuery(
         feed=cast(Literal["normal", "longpoll", "continuous"], _FEEDS[feed]),
         since=FROM_THE_BEGINNING if since is None else parse_since(since),
@@ -65,6 +78,8 @@ def parse(options: Options) -> ChangesQuery:
         revocations=options.flag("revocations"),
         channels=channels,
         doc_ids=doc_ids,
+        selector=selector,
+        fields=fields,
         heartbeat_s=_heartbeat(options),
         timeout_s=_timeout(options),
     )
@@ -95,9 +110,40 @@ def _filter(options: Options) -> tuple[Sequence[str] | None, Sequence[str] | Non
         return _channels(options), None
     if name == "_doc_ids":
         return None, _doc_ids(options)
-    if name in ("_selector", "_view", "_design"):
-        raise NotImplementedHere(f"the filter {name} is not there; there are {' and '.join(_FILTERS)}")
-    raise BadRequest(f"Unknown filter {name[:100]!r}; there are {' and '.join(_FILTERS)}")
+    if name in ("_selector", "_design"):
+        return None, None
+    if name == "_view" or (not name.startswith("_") and name.count("/") == 1):
+        raise NotImplementedHere(
+            f"filter functions of design documents are not run here: {name[:100]!r}; there are {', '.join(_FILTERS)}"
+        )
+    if name.startswith("_"):
+        raise BadRequest("unknown builtin filter name")
+    raise BadRequest("`filter` must be of the form `designname/filtername`")
+
+
+def _selector(options: Options) -> tuple[Mapping[str, Any], Sequence[Path] | None]:
+    """The selector, whose conditions are checked elsewhere, and the fields. CouchDB takes them from POST only."""
+    given = options.json("selector")
+    if given is MISSING:
+        raise BadRequest("Selector must be specified in POST payload")
+    if not isinstance(given, dict):
+        raise BadRequest("Selector error: expected a JSON object")
+    fields = options.json("fields")
+    if fields is MISSING:
+        return given, None
+    if not isinstance(fields, list):
+        raise BadRequest("Selector error: fields must be JSON array")
+    try:
+        return given, parse_fields(fields)
+    except InvalidQuery as error:
+        raise BadRequest(error.reason) from None
+
+
+def _only_design(call: Call, query: ChangesQuery) -> ChangesQuery:
+    """Design documents are not routed, and users have none: nothing passes. An administrator is told so."""
+    if call.caller.is_admin:
+        raise NotImplementedHere("design documents are in no feed of the gateway; GET _design_docs lists them")
+    return replace(query, doc_ids=())
 
 
 def _channels(options: Options) -> Sequence[str]:

@@ -11,11 +11,12 @@ from aiohttp import web
 from gateway import limits
 from gateway.errors import AlreadyExists, BadRequest, Forbidden, NotImplementedHere
 from gateway.http import answers, documents
-from gateway.http.answers import answer
+from gateway.http.answers import answer, plain
 from gateway.http.body import read_json, read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import rev_of
 from gateway.http.passthrough import pass_through
+from gateway.mango.query import parse_find
 
 CREATE_PARAMETERS: Final = frozenset({"q", "n", "placement", "engine", "partitioned"})
 _POSITIVE: Final = re.compile(r"0*[1-9][0-9]{0,8}\Z")
@@ -152,7 +153,11 @@ async def purge(call: Call) -> web.StreamResponse:
 
 
 async def find(call: Call) -> web.StreamResponse:
-    """Mango queries: for administrators only, so far."""
-    if not call.caller.is_admin:
-        raise NotImplementedHere("_find is not there for users yet")
-    return await pass_through(call)
+    """Documents that match a Mango selector, of those the caller may read. Administrators ask CouchDB itself.
+
+    https://docs.couchdb.org/en/stable/api/database/find.html
+    """
+    if call.caller.is_admin:
+        return await pass_through(call)
+    body = await read_json_object(call.request)
+    return plain(200, await call.database.find(call.caller, parse_find(body)))

@@ -152,12 +152,14 @@ async def _send_normal(call: Call, feed: Feed, running: _Running) -> web.StreamR
     response: web.StreamResponse | None = None
     try:
         while (event := await running.next()) is not None:
-            if isinstance(event, Heartbeat) or not event.rows:
-                continue
-            pieces.append(_OBJECT.rows(event, first=first))
-            first = False
+            beat = isinstance(event, Heartbeat)  # a filter that finds nothing for long
+            if isinstance(event, Heartbeat):
+                pieces.append(b"\n")
+            elif event.rows:
+                pieces.append(_OBJECT.rows(event, first=first))
+                first = False
             size += len(pieces[-1])
-            if size >= _COLLECTED_BYTES:
+            if beat or size >= _COLLECTED_BYTES:
                 if response is None:
                     response = answers.stream(200)
                     await call.begin(response, compress=True)

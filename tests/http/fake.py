@@ -27,6 +27,8 @@ from gateway.errors import (
     UnauthorizedBySyncFunction,
 )
 from gateway.json_text import encode
+from gateway.mango.query import Find, Found, answer_text
+from gateway.mango.selector import normalize
 from gateway.model.drafts import draft
 from gateway.model.revisions import generation, next_rev
 from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Outcome
@@ -225,6 +227,13 @@ class FakeDatabase:
             if missing := [rev for rev in wanted if rev not in known]:
                 answer[doc_id] = {"missing": missing}
         return answer
+
+    async def find(self, caller: Caller, find: Find) -> bytes:
+        self._note("find", (caller, find))
+        return answer_text(find, Found([encode(self.docs[doc_id][-1]) for doc_id in sorted(self.docs)], "nil", 1, 0.1))
+
+    async def check_selector(self, selector: Any) -> None:
+        normalize(selector)
 
     def changes(self, caller: Caller, query: ChangesQuery) -> FakeFeed:
         self._note("changes", (caller, query))

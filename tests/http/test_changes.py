@@ -95,7 +95,12 @@ async def test_the_query_wins_over_the_body_and_the_body_may_be_empty(gateway: P
         ("include_docs=1", "include_docs"),
         ("descending=yes", "descending"),
         ("seq_interval=0", "seq_interval"),
-        ("filter=mine/own", "mine/own"),
+        ("filter=unknown", "designname/filtername"),
+        ("filter=_unknown", "unknown builtin filter name"),
+        ("filter=_selector", "Selector must be specified in POST payload"),
+        ("filter=_selector&selector=[]", "expected a JSON object"),
+        ("filter=_selector&selector={}&fields=7", "fields must be JSON array"),
+        ("filter=_selector&selector={}&fields=[7]", "field spec"),
         ("filter=sync_gateway/bychannel", "channels"),
         ("filter=sync_gateway/bychannel&channels=", "channels"),
         ("filter=sync_gateway/bychannel&channels=a,,b", "channel"),
@@ -112,12 +117,30 @@ def test_wrong_options_are_named(query: str, said: str) -> None:
     assert said in caught.value.reason
 
 
-@pytest.mark.parametrize("name", ["_selector", "_view", "_design"])
-async def test_filters_that_are_not_there_yet_say_so(gateway: Ports, name: str) -> None:
-    answer = await gateway.ann.get("/notes/_changes", params={"filter": name})
-    assert (answer.status_code, name in answer.json()["reason"]) == (501, True)
-    unknown = await gateway.ann.get("/notes/_changes", params={"filter": "x/y"})
-    assert "sync_gateway/bychannel and _doc_ids" in unknown.json()["reason"]
+@pytest.mark.parametrize("name", ["_view", "mine/own"])
+async def test_filter_functions_are_refused_by_name(gateway: Ports, name: str) -> None:
+    for who in (gateway.ann, gateway.admin):
+        answer = await who.get("/notes/_changes", params={"filter": name, "view": "mine/own"})
+        assert (answer.status_code, name in answer.json()["reason"]) == (501, True)
+        assert "sync_gateway/bychannel, _doc_ids, _selector" in answer.json()["reason"]
+
+
+async def test_a_selector_comes_in_the_body_and_is_checked_before_the_feed_begins(gateway: Ports) -> None:
+    asked = {"filter": "_selector", "feed": "continuous"}
+    body = {"selector": {"kind": "note"}, "fields": ["_id", "a.b"]}
+    assert (await gateway.ann.post("/notes/_changes", params=asked, json=body)).status_code == 200
+    _, query = gateway.db.last("changes")
+    assert (query.selector, query.fields) == ({"kind": "note"}, (("_id",), ("a", "b")))
+    bad = await gateway.ann.post("/notes/_changes", params=asked, json={"selector": {"a": {"$what": 1}}})
+    assert (bad.status_code, bad.json()["error"]) == (400, "bad_request")
+    assert bad.json()["reason"] == "Invalid operator: $what"
+
+
+async def test_design_documents_are_in_no_feed(gateway: Ports) -> None:
+    assert (await gateway.ann.get("/notes/_changes", params={"filter": "_design"})).status_code == 200
+    assert gateway.db.last("changes")[1].doc_ids == ()
+    refused = await gateway.admin.get("/notes/_changes", params={"filter": "_design"})
+    assert (refused.status_code, "_design_docs" in refused.json()["reason"]) == (501, True)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Bad:
         return f"{self.method} {self.path[:60]} {(self.body or b'')[:60]!r}"
 
 
-JSON_ENDPOINTS: Final = ("_bulk_docs", "_bulk_get", "_revs_diff", "_missing_revs", "_all_docs", "_changes", "")
+JSON_ENDPOINTS: Final = ("_bulk_docs", "_bulk_get", "_revs_diff", "_missing_revs", "_all_docs", "_changes", "_find", "")
 _NOT_JSON: Final = {
     "nothing": b"",
     "cut": b'{"docs": [',
@@ -53,6 +53,30 @@ _NOT_JSON: Final = {
     "deep and whole": b'{"a":' * 600 + b"1" + b"}" * 600,
     "endless number": b'{"a": ' + b"9" * 100_000 + b"}",
 }
+SELECTORS: Final[tuple[Any, ...]] = (
+    *({"a": {"$what": 1}}, {"$and": 1}, {"$not": []}, {"a": {"$in": {}}}, {"a": {"$exists": 1}}, {"a": {"$size": -1}}),
+    *({"a": {"$regex": "("}}, {"a": {"$regex": 7}}, {"a": {"$mod": [0, 1]}}, {"a": {"$elemMatch": 1}}, {"$eq": 1}),
+    *({"": 1}, {"a..b": 1}, {"a": {"$where": "x"}}, {"a": {"$regex": "x" * 40_000 + "("}}),
+    {"$or": [{"a": at} for at in range(limits.SELECTOR_CONDITIONS_COUNT + 1)]},
+)
+_FIND_VALUES: Final[dict[str, tuple[Any, ...]]] = {
+    "limit": (-1, 1.5, "x", True, None, []),
+    "skip": (-1, "1", {}, None),
+    "sort": (1, "a", {}, [1], [{}], [{"a": "up"}], [""], ["a", {"b": "desc"}], ["a..b"]),
+    "fields": (1, "a", {}, [1], [[]], ["a..b"], "all_fields"),
+    "bookmark": (1, [], "x", "\u00e9", "W10=", "e30=", "eyJpZCI6N30=", "g2wAAAACaAJkAA"),
+    "conflicts": (1, "true"),
+    "execution_stats": ("yes",),
+    "use_index": (7, {}, ["a", "b", "c"]),
+    "stale": ("x",),
+    "r": (0, "1"),
+    "partition": ("p",),
+    "unknown": (1,),
+}
+FIND_OPTIONS: Final[tuple[dict[str, Any], ...]] = (
+    *({name: value} for name, values in _FIND_VALUES.items() for value in values),
+    *({"sort": ["a"], "bookmark": value} for value in ("eyJpZCI6ImEifQ==", "eyJrZXkiOltdLCJpZCI6ImEifQ==")),
+)
 _WRONG_TYPES: Final = (b"null", b"1", b'"text"', b"[]", b"[[]]", b"true")
 
 
@@ -92,6 +116,12 @@ def wrong_types() -> Iterator[Bad]:
     by_channel = {"filter": "sync_gateway/bychannel"}
     yield from _json("POST", "/_changes", {**by_channel, "channels": 1}, {**by_channel, "channels": [1]})
     yield from _json("POST", "/_changes", {**by_channel, "channels": ["a,b"]}, {**by_channel, "channels": [""]})
+    by_selector = {"filter": "_selector"}
+    yield from _json("POST", "/_changes", by_selector, {**by_selector, "selector": 1})
+    for selector in SELECTORS:
+        yield from _json("POST", "/_changes", {**by_selector, "selector": selector})
+        yield from _json("POST", "/_find", {"selector": selector})
+    yield from _json("POST", "/_find", {}, *({"selector": {}, **more} for more in FIND_OPTIONS))
     yield from _json("PUT", "/new", {"_id": 1}, {"_rev": 1}, {"_rev": "x"}, {"_rev": "0-a"}, {"_rev": []})
     yield from _json("PUT", "/new", {"_unknown": 1}, {"_deleted": "yes"}, {"_deleted": 1}, {"_attachments": []})
     yield from _json("PUT", "/new", {"_attachments": {"a": 1}}, {"_attachments": {"": {"data": ""}}})
@@ -167,9 +197,11 @@ def queries() -> Iterator[Bad]:
         for value in ("-1", "NaN", "1e309", "Infinity", "x", "1.5", "", "-0.1", "99999999999999999999"):
             yield Bad("GET", f"/_changes?feed=continuous&{name}={value}")
     yield Bad("GET", "/_changes?feed=continuous&heartbeat=0")
-    for query in ("feed=unknown", "style=x", "filter=x/y", "filter=_doc_ids&doc_ids=x", "filter=_doc_ids&doc_ids={}"):
+    for query in ("feed=unknown", "style=x", "filter=x", "filter=_doc_ids&doc_ids=x", "filter=_doc_ids&doc_ids={}"):
         yield Bad("GET", f"/_changes?{query}")
-    yield from (Bad("GET", f"/_changes?filter={name}", status=(400, 501)) for name in ("_view", "_selector", "_design"))
+    yield from (Bad("GET", f"/_changes?filter={name}", status=501) for name in ("_view", "x/y"))
+    for query in ("", "&selector=x", "&selector=[]", "&selector={%22a%22:{%22$in%22:1}}", "&selector={}&fields={}"):
+        yield Bad("GET", f"/_changes?filter=_selector{query}")
     for key in ("x", "[", "1", "[]", "{}", "%22%5Cud800%22"):
         yield Bad("GET", f"/_all_docs?key={key}")
         yield Bad("GET", f"/_all_docs?startkey={key}")

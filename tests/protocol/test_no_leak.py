@@ -7,6 +7,7 @@ an answer, and both databases must answer alike. An endpoint that is not describ
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -138,8 +139,44 @@ def _changes() -> list[Probe]:
         probes += _each("/_changes", {"revocations": "true", "since": at}, compared=False)
     probes.append(Probe("POST", "/_changes", {"filter": "_doc_ids"}, {"doc_ids": list(HIDDEN)}))
     probes.append(Probe("POST", "/_changes", {}, {"include_docs": True, "style": "all_docs"}))
+    for selector in _selectors():
+        for style in ("main_only", "all_docs"):
+            asked: Parameters = {"filter": "_selector", "style": style, "include_docs": "true"}
+            probes.append(Probe("POST", "/_changes", asked, {"selector": selector}))
+        probes.append(Probe("POST", "/_changes", {"filter": "_selector", "limit": "3"}, {"selector": selector}))
+    probes += _each("/_changes", {"filter": "_design"}, {"filter": "zq7design/zq7filter"})
     body = {"filter": "sync_gateway/bychannel", "channels": [OTHER_ROOM]}
     return [*probes, Probe("POST", "/_changes", {}, body)]
+
+
+def _selectors() -> list[dict[str, Any]]:
+    """Selectors that would find what is hidden: by body, id, revision, conflict, and by what it is not."""
+    revs = [rev for revs in HIDDEN.values() for rev in revs]
+    return [
+        *({}, {"secret": "zq7body"}, {"secret": {"$exists": True}}, {"channels": [OTHER_ROOM]}, {"at": {"$gte": 0}}),
+        *({"_id": {"$gt": None}}, {"_id": {"$beginsWith": "zq7"}}, {"_id": {"$in": [*HIDDEN, *OWN_IDS, "zq7own"]}}),
+        *({"_id": "zq7deep"}, {"_id": {"$gte": "d-03", "$lte": "d-05"}}, {"_id": {"$regex": "zq7"}}),
+        *({"_rev": {"$in": revs}}, {"_rev": {"$regex": "^1-"}}, {"_conflicts": {"$exists": True}}),
+        *({"_attachments": {"$exists": True}}, {"_deleted": True}, {"$not": {"value": {"$gt": 5}}}, {"$or": []}),
+        {"$nor": [{"channels": ["ann-room"]}]},
+    ]
+
+
+def _find() -> list[Probe]:
+    # How long it took is not compared; that nothing hidden was looked at shows in the numbers beside it.
+    probes = [Probe("POST", "/_find", body={"selector": selector, "limit": 100}) for selector in _selectors()]
+    several: tuple[dict[str, Any], ...] = (
+        *({"conflicts": True}, {"limit": 3}, {"limit": 3, "skip": 2}, {"skip": 100}, {"limit": 0}),
+        *({"sort": ["_id"]}, {"sort": [{"_id": "desc"}]}, {"sort": ["value"]}, {"sort": [{"secret": "asc"}]}),
+        *({"fields": ["_id", "_rev", "secret", "_conflicts"], "conflicts": True}, {"use_index": "zq7design"}),
+        *({"bookmark": _bookmark({"id": after})} for after in ("d-03zq7dead", "d-04", "zq7", "k-shared")),
+        {"sort": ["value"], "bookmark": _bookmark({"key": [3], "id": "zq7deep"})},
+    )
+    return probes + [Probe("POST", "/_find", body={"selector": {}, **more}) for more in several]
+
+
+def _bookmark(value: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()
 
 
 def _position(at: int) -> Callable[[World], str]:
@@ -232,10 +269,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
     "/{db}/_revs_diff": lambda: _revs_diff("/_revs_diff"),
     "/{db}/_missing_revs": lambda: _revs_diff("/_missing_revs"),
     "/{db}/_ensure_full_commit": lambda: [Probe("POST", "/_ensure_full_commit", body={})],
-    "/{db}/_find": lambda: [
-        Probe("POST", "/_find", body={"selector": selector, "execution_stats": True})
-        for selector in ({}, {"secret": "zq7body"}, {"_id": {"$gt": None}}, {"channels": [OTHER_ROOM]})
-    ],
+    "/{db}/_find": _find,
     "/{db}/_security": lambda: _each("/_security", {}),
     "/{db}/_revs_limit": lambda: _each("/_revs_limit", {}),
     "/{db}/_local_docs": lambda: _each("/_local_docs", {}, {"include_docs": "true"}),

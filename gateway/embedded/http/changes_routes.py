@@ -17,10 +17,10 @@ from gateway.embedded.changes import count_after, rows_after
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.document_routes import doc_options
 from gateway.embedded.http.message import MISSING, Missing, Params, Request, stream
-from gateway.embedded.mango import Predicate, selector
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.writer import Row
-from gateway.errors import BadParameter, BadRequest, NotImplementedUpstream, TooLarge
+from gateway.errors import BadParameter, BadRequest, InvalidQuery, NotImplementedUpstream, TooLarge
+from gateway.mango.selector import Predicate, selector
 
 _FEEDS = ("normal", "longpoll", "continuous", "live", "eventsource")
 _NEWEST = 2**62
@@ -70,7 +70,10 @@ async def changes(request: Request) -> UpstreamResponse:
         raise BadRequest("Supported `feed` types: normal, continuous, live, longpoll, eventsource")
     query = _parse(database, request, body)
     if not isinstance(query.selector, Missing):
-        await database.readers.work(lambda: selector(query.selector))  # refuse a bad one before the answer begins
+        try:
+            await database.readers.work(lambda: selector(query.selector))  # refuse a bad one before the answer begins
+        except InvalidQuery as error:
+            raise BadRequest(error.reason) from None  # without a name of its own, as CouchDB does here
     if query.descending and feed not in ("normal", "longpoll"):
         raise BadRequest("`descending` is for the feeds normal and longpoll")
     if feed in ("continuous", "live"):

@@ -12,11 +12,12 @@ from typing import Any
 
 from gateway import json_text
 from gateway.couch.upstream import UpstreamResponse
-from gateway.embedded.find import Find, parse, parse_sort, run
+from gateway.embedded.find import run
 from gateway.embedded.http.message import Request, answer, text
-from gateway.embedded.mango import InvalidQuery, selector
 from gateway.embedded.writer import Transaction
-from gateway.errors import NotFound, NotImplementedUpstream
+from gateway.errors import InvalidQuery, NotFound, NotImplementedUpstream
+from gateway.mango.query import Find, parse_find, parse_sort
+from gateway.mango.selector import predicate
 
 _ALL_DOCS = {"ddoc": None, "name": "_all_docs", "type": "special", "def": {"fields": [{"_id": "asc"}]}}
 
@@ -42,33 +43,34 @@ def _usable(indexes: list[dict[str, Any]], find: Find) -> dict[str, Any] | None:
             if _fields(index)[: len(sort)] == sort:
                 return index
         raise InvalidQuery("no_usable_index", "No index exists for this sort, try indexing by the sort fields.")
-    return next((index for index in indexes if set(_fields(index)) <= find.selector.keys()), None)
+    return next((index for index in indexes if set(_fields(index)) <= find.given["selector"].keys()), None)
 
 
 async def find(request: Request) -> UpstreamResponse:
     database = await request.database()
-    query = parse(await request.json_object())
+    body = await request.json_object()
+    query = await request.work(lambda: parse_find(body))
 
     def job(connection: sqlite3.Connection) -> bytes:
-        index = _usable(_stored_indexes(connection), query)
-        return run(connection, query, index is not None or list(query.selector) == ["_id"])
+        return run(connection, query, indexed=_usable(_stored_indexes(connection), query) is not None)
 
-    return text(200, await database.reading(job, slow=True))
+    found = await database.reading(job, slow=True)
+    return text(200, found.removesuffix(b"\n"))  # which is added to every answer
 
 
 async def explain(request: Request) -> UpstreamResponse:
     database = await request.database()
     body = await request.json_object()
-    query = parse(body)
+    query = await request.work(lambda: parse_find(body))
 
     def job(connection: sqlite3.Connection) -> bytes:
-        selector(query.selector)
+        predicate(query.node)  # refuses a bad pattern
         index = _usable(_stored_indexes(connection), query) or _ALL_DOCS
         return json_text.encode(
             {
                 "dbname": database.name,
                 "index": index,
-                "selector": query.selector,
+                "selector": query.given["selector"],
                 "opts": {name: value for name, value in body.items() if name != "selector"},
                 "limit": query.limit,
                 "skip": query.skip,

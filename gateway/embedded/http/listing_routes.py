@@ -13,11 +13,10 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded import reading
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.message import MISSING, Missing, Params, Request, stream
-from gateway.embedded.mango import rank_of_type
 from gateway.embedded.reading import DocOptions
 from gateway.errors import BadParameter, BadRequest, TooLarge
+from gateway.mango.collation import STRING, rank
 
-_STRING = 3  # rank_of_type of the ids
 _PAGE_BYTES = 4_000_000  # of JSON made at once
 _TABLES = {"_all_docs": "doc", "_design_docs": "doc", "_local_docs": "local"}
 
@@ -111,7 +110,7 @@ def _bounded(listing: Listing, given: _Options) -> Listing:
         if isinstance(bound, (Missing, str)):
             continue
         # Every id is a string: whatever sorts on the far side of strings leaves nothing.
-        empty = empty or (rank_of_type(bound) > _STRING) == is_low
+        empty = empty or (rank(bound) > STRING) == is_low
     low_text, high_text = low if isinstance(low, str) else None, high if isinstance(high, str) else None
     if low_text is not None and high_text is not None and low_text > high_text and not empty:
         raise BadParameter(

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
-from gateway.embedded.mango import InvalidQuery, selector
+from gateway import limits
+from gateway.errors import InvalidQuery
+from gateway.mango.selector import normalize, predicate, selector
 
 DOC: dict[str, Any] = {
     "_id": "apple",
     "name": "Apfel",
     "price": 3,
+    "below": -7,
     "none": None,
     "yes": True,
     "tags": ["fruit", "red"],
@@ -66,7 +69,18 @@ DOC: dict[str, Any] = {
         ({"$not": {"$nor": [{"price": 3}]}}, True),
         ({"$and": [{"price": {"$gt": 1}}, {"$or": [{"name": "x"}, {"yes": True}]}]}, True),
         ({"$and": []}, True),
-        ({"$or": []}, False),
+        ({"$or": []}, True),
+        ({"$nor": []}, True),
+        ({"name": "Apfel", "$or": []}, True),
+        ({"$and": [{}]}, False),  # an empty selector inside another is the value {}
+        ({"name": {}}, False),
+        ({"none": {"$not": {"$exists": True}}}, False),
+        ({"name.x": {"$exists": False}}, False),  # a path through a string is no missing field
+        ({"tags.9": {"$exists": False}}, False),
+        ({"origin.x": {"$exists": False}}, True),
+        ({"origin.x.y": {"$exists": False}}, True),
+        ({"$and": [{"$eq": 1}]}, False),
+        ({"price": 3, "$eq": 1}, False),
         ({"price": {"$or": [{"$eq": 3}, {"$eq": 9}]}}, True),
         ({"price": {"$in": [1, 3]}}, True),
         ({"price": {"$nin": [1, 3]}}, False),
@@ -76,6 +90,15 @@ DOC: dict[str, Any] = {
         ({"tags": {"$all": ["red", "fruit"]}}, True),
         ({"tags": {"$all": ["red", "blue"]}}, False),
         ({"tags": {"$all": [["fruit", "red"]]}}, True),
+        ({"tags": {"$all": []}}, False),
+        ({"sizes": {"$all": [{"w": 1, "h": 2}]}}, True),
+        ({"sizes": {"$all": [{"w": 1.0, "h": 2}]}}, False),  # Erlang's =:=
+        ({"tags": {"$in": []}}, False),
+        ({"tags": {"$nin": []}}, True),
+        ({"tags": {"$in": [["fruit", "red"]]}}, False),  # of an array the elements count
+        ({"price": {"$in": [3.0]}}, True),
+        ({"yes": {"$in": [1]}}, False),
+        ({"origin": {"$eq": {"farm": {"name": "Huber"}, "country": "at"}}}, False),  # in another order
         ({"tags": {"$size": 2}}, True),
         ({"empty": {"$size": 0}}, True),
         ({"tags": {"$elemMatch": {"$eq": "red"}}}, True),
@@ -84,9 +107,18 @@ DOC: dict[str, Any] = {
         ({"sizes": {"$elemMatch": {"w": 3, "h": 2}}}, False),
         ({"sizes": {"$allMatch": {"w": {"$gt": 0}}}}, True),
         ({"empty": {"$allMatch": {"w": 1}}}, False),
+        ({"tags": {"$elemMatch": {}}}, False),
+        ({"sizes": {"$elemMatch": {"$not": {"x": 1}}}}, True),  # a negation in here is none of the conditions
+        ({"sizes": {"$not": {"$elemMatch": {"w": 3}}}}, False),
+        ({"missing": {"$not": {"$elemMatch": {"w": 3}}}}, False),
+        ({"sizes": {"$elemMatch": {"$or": [{"w": 9}, {"h": 4}]}}}, True),
+        ({"sizes": {"$elemMatch": {"$nor": [{"w": 9}]}}}, False),  # CouchDB 3.5 has none in here
+        ({"sizes": {"$allMatch": {"$nor": [{"w": 9}]}}}, False),
         ({"map": {"$keyMapMatch": {"$eq": "de"}}}, True),
         ({"map": {"$keyMapMatch": {"$eq": "fr"}}}, False),
         ({"price": {"$mod": [2, 1]}}, True),
+        ({"below": {"$mod": [4, -3]}}, True),  # the remainder has the sign of the value
+        ({"below": {"$mod": [4, 1]}}, False),
         ({"name": {"$mod": [2, 1]}}, False),
         ({"name": {"$type": "string"}}, True),
         ({"origin": {"$type": "object"}}, True),
@@ -97,7 +129,19 @@ DOC: dict[str, Any] = {
         ({"price": {"$regex": "3"}}, False),
         ({"$not": {"name": {"$regex": "^b"}}}, True),
         ({"name": {"$beginsWith": "Ap"}}, True),
+        ({"name": {"$beginsWith": ""}}, True),
+        ({"price": {"$beginsWith": "3"}}, False),
         ({"_id": {"$gt": "app"}}, True),
+        ({"_id": {"$gt": "Zebra"}}, True),  # ids by their bytes
+        ({"_id": {"$lt": "Zebra"}}, False),
+        ({"name": {"$lt": "äpfel"}}, True),  # other strings by letters, accents, case
+        ({"name": {"$gt": "apfel"}}, True),
+        ({"name": {"$lt": "b"}}, True),
+        ({"name": "Ap\u0001fel"}, True),  # a control character is nothing to the collation
+        ({"_id": "app\u0001le"}, False),
+        ({"_id": {"$gt": None}}, True),
+        ({"_id": {"$gt": {}}}, True),  # Erlang's order: an id comes after everything that is no string
+        ({"name": {"$gt": {}}}, False),
     ],
 )
 def test_a_selector_matches_as_couchdbs(given: dict[str, Any], expected: bool) -> None:
@@ -115,7 +159,12 @@ def test_a_selector_matches_as_couchdbs(given: dict[str, Any], expected: bool) -
         ({"a": {"$mod": [True, 1]}}, "bad_arg"),
         ({"a": {"$size": -1}}, "bad_arg"),
         ({"a": {"$regex": "("}}, "bad_arg"),
-        ({"a": {"$regex": 7}}, "bad_arg"),
+        ({"a": {"$regex": 7}}, "invalid_operator"),
+        ({"a": {"$beginsWith": 7}}, "invalid_operator"),
+        ({"a": {"$type": 7}}, "bad_arg"),
+        ({"a..b": 1}, "invalid_field_name"),
+        ({"a": {"": 1}}, "invalid_field_name"),
+        ({"$text": "x"}, "not_supported"),
         ({"a": {"$elemMatch": 1}}, "bad_arg"),
         ({"$not": 1}, "bad_arg"),
         ({"$eq": 1}, "invalid_selector"),
@@ -128,6 +177,44 @@ def test_a_malformed_selector_is_refused_by_couchdbs_name(given: Any, name: str)
     with pytest.raises(InvalidQuery) as caught:
         selector(given)
     assert caught.value.body()["error"] == name
+
+
+def test_the_reasons_are_couchdbs() -> None:
+    with pytest.raises(InvalidQuery) as caught:
+        selector({"a": {"$in": "ab"}})
+    assert caught.value.reason == "Bad argument for operator $in: <<97,98>>"
+    with pytest.raises(InvalidQuery) as caught:
+        selector({"a": {"$exists": {"b": [1, None, True]}}})
+    assert caught.value.reason == "Bad argument for operator $exists: {[{<<98>>,[1,null,true]}]}"
+
+
+def test_a_selector_of_too_many_conditions_or_patterns_is_refused() -> None:
+    with pytest.raises(InvalidQuery, match="SELECTOR_CONDITIONS_COUNT"):
+        selector({"$or": [{"a": n} for n in range(limits.SELECTOR_CONDITIONS_COUNT + 1)]})
+    with pytest.raises(InvalidQuery):
+        selector({"$or": [{"a": {"$regex": "x"}} for _ in range(limits.SELECTOR_PATTERNS_COUNT + 1)]})
+
+
+def test_many_values_are_compared_in_no_time() -> None:
+    many = list(range(50_000))
+    started = time.monotonic()
+    assert selector({"a": {"$in": [-1, *many]}})({"a": [str(n) for n in many]}) is False
+    assert selector({"a": {"$all": many}})({"a": many}) is True
+    assert time.monotonic() - started < 5
+
+
+def test_the_deepest_document_can_be_compared() -> None:
+    deep: list[Any] = []
+    for _ in range(limits.JSON_DEPTH - 2):
+        deep = [deep]
+    assert selector({"a": {"$eq": deep}})({"a": deep}) is True
+    assert selector({"a": {"$in": [deep]}})({"a": [deep]}) is True
+
+
+def test_a_query_that_takes_too_long_is_stopped_within_one_document() -> None:
+    matches = predicate(normalize({"a": {"$elemMatch": {"$eq": "x"}}}), seconds=0.0)
+    with pytest.raises(InvalidQuery, match="longer than"):
+        matches({"a": ["y"] * 1_000})
 
 
 def test_a_selector_nested_too_deeply_is_refused() -> None:
