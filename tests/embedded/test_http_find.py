@@ -76,8 +76,30 @@ async def test_indexes_are_listed_and_removed(http: httpx.AsyncClient) -> None:
     explained = (await http.post("_explain", json={"selector": {"n": 1, "kind": "odd"}})).json()
     assert (explained["dbname"], explained["index"]["name"]) == ("db", "b")
     assert (await http.delete("_index/a/json/b")).json() == {"ok": True}
-    assert (await http.delete("_index/_design/a/json/b")).status_code in (404, 501)
+    assert (await http.delete("_index/_design/a/json/b")).status_code == 404
+    await http.post("_index", json={"index": {"fields": ["n"]}, "ddoc": "a", "name": "b"})
+    assert (await http.delete("_index/_design/a/json/b")).json() == {"ok": True}
     assert (await http.get("_index")).json()["total_rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        ({}, 400, "missing_required_key"),
+        ({"index": {"fields": ["n"]}, "x": 1}, 400, "invalid_key"),
+        ({"index": 7}, 400, "invalid_index"),
+        ({"index": {"fields": []}}, 400, "invalid_index"),
+        ({"index": {"fields": ["n"]}, "name": 7}, 400, "invalid_string"),
+        ({"index": {"fields": ["n"]}, "type": "odd"}, 400, "invalid_index"),
+        ({"index": {"fields": ["n"]}, "type": "text"}, 501, "not_implemented"),
+        ({"index": {"fields": ["n"], "partial_filter_selector": {}}}, 501, "not_implemented"),
+    ],
+)
+async def test_an_index_that_cannot_be_is_refused(
+    http: httpx.AsyncClient, body: dict[str, Any], status: int, error: str
+) -> None:
+    answer = await http.post("_index", json=body)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
 async def test_conflicts_and_statistics_come_when_asked_for(http: httpx.AsyncClient) -> None:

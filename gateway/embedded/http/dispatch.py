@@ -145,7 +145,7 @@ def _special(name: str, rest: tuple[str, ...]) -> Methods:
         return BELOW_DATABASE[name]
     if name in ("_all_docs", "_design_docs", "_local_docs") and rest == ("queries",):
         return QUERIES
-    if name == "_index" and len(rest) == 3:
+    if name == "_index" and (len(rest) == 3 or (len(rest) == 4 and rest[0] == "_design")):
         return INDEX
     if name == "_compact" and len(rest) == 1:
         return COMPACT_VIEWS

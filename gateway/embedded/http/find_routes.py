@@ -16,9 +16,11 @@ from gateway.embedded.find import run
 from gateway.embedded.http.message import Request, answer, text
 from gateway.embedded.writer import Transaction
 from gateway.errors import InvalidQuery, NotFound, NotImplementedUpstream
+from gateway.mango.erlang import term
 from gateway.mango.query import Find, parse_find, parse_sort
 from gateway.mango.selector import predicate
 
+_INDEX_OPTIONS = ("index", "type", "name", "ddoc", "w", "partitioned")
 _ALL_DOCS = {"ddoc": None, "name": "_all_docs", "type": "special", "def": {"fields": [{"_id": "asc"}]}}
 
 
@@ -90,18 +92,34 @@ async def indexes(request: Request) -> UpstreamResponse:
 async def create_index(request: Request) -> UpstreamResponse:
     database = await request.database()
     body = await request.json_object()
+    if "index" not in body:
+        raise InvalidQuery("missing_required_key", "Missing required key: index")
+    for option in body:
+        if option not in _INDEX_OPTIONS:
+            raise InvalidQuery("invalid_key", f"Invalid key {option[:200]} for this request.")
+    for option in ("type", "name", "ddoc"):
+        if option in body and not isinstance(body[option], str):
+            raise InvalidQuery("invalid_string", f"Invalid string: {term(body[option])}")
     kind = body.get("type", "json")
-    if kind != "json":
+    if kind in ("text", "nouveau"):
         raise NotImplementedUpstream(f"the embedded server has no indexes of type {kind}")
-    given = body.get("index")
-    if not isinstance(given, dict) or not isinstance(given.get("fields"), list) or not given["fields"]:
+    if kind != "json":
+        raise InvalidQuery("invalid_index", f"Invalid type for index: {kind[:200]}")
+    if body.get("partitioned") is True:
+        raise NotImplementedUpstream("the embedded server has no partitioned indexes")
+    given = body["index"]
+    if not isinstance(given, dict):
+        raise InvalidQuery("invalid_index", f"JSON indexes must be an object, not: {term(given)}")
+    if not isinstance(given.get("fields"), list) or not given["fields"]:
         raise InvalidQuery("invalid_index", "Index must have a non-empty array of fields")
+    if "partial_filter_selector" in given:
+        raise NotImplementedUpstream("the embedded server has no partial indexes (partial_filter_selector)")
     fields = [{name: "desc" if descending else "asc"} for name, descending in parse_sort(given["fields"])]
     definition = json.dumps({**given, "fields": fields})
     digest = hashlib.sha1(definition.encode(), usedforsecurity=False).hexdigest()
     ddoc, name = body.get("ddoc", digest), body.get("name", digest)
-    if not isinstance(ddoc, str) or not isinstance(name, str) or not ddoc or not name:
-        raise InvalidQuery("invalid_index_name", "`ddoc` and `name` must be strings")
+    if not ddoc or not name:
+        raise InvalidQuery("invalid_index_name", "Invalid index name: <<>>")
     ddoc = "_design/" + ddoc.removeprefix("_design/")
 
     def job(transaction: Transaction) -> bool:
@@ -121,7 +139,9 @@ async def create_index(request: Request) -> UpstreamResponse:
 async def delete_index(request: Request) -> UpstreamResponse:
     """`DELETE /{db}/_index/{ddoc}/json/{name}`, the design document with or without its prefix."""
     database = await request.database()
-    _, _, ddoc, _, name = request.parts
+    *_, ddoc, kind, name = request.parts
+    if kind != "json":
+        raise NotFound
     key = ("_design/" + ddoc.removeprefix("_design/"), name)
 
     def job(transaction: Transaction) -> int:
