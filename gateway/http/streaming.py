@@ -152,13 +152,13 @@ async def _send_normal(call: Call, feed: Feed, running: _Running) -> web.StreamR
     response: web.StreamResponse | None = None
     try:
         while (event := await running.next()) is not None:
-            beat = isinstance(event, Heartbeat)  # a filter that finds nothing for long
+            beat = isinstance(event, Heartbeat)  # a filter that finds nothing for long: the answer begins
             if isinstance(event, Heartbeat):
                 pieces.append(b"\n")
             elif event.rows:
                 pieces.append(_OBJECT.rows(event, first=first))
                 first = False
-            size += len(pieces[-1])
+                size += len(pieces[-1])
             if beat or size >= _COLLECTED_BYTES:
                 if response is None:
                     response = answers.stream(200)

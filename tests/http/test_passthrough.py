@@ -93,9 +93,10 @@ async def test_the_filter_of_channel_filtered_pulls_can_be_read_by_everybody_and
     assert not gateway.db.asked
 
 
-async def test_mango_is_not_there_for_users_and_passed_on_for_administrators(gateway: Ports) -> None:
+async def test_mango_is_answered_here_for_users_and_passed_on_for_administrators(gateway: Ports) -> None:
     answer = await gateway.ann.post("/notes/_find", json={"selector": {}})
-    assert (answer.status_code, answer.json()["error"]) == (501, "not_implemented")
+    assert (answer.status_code, answer.json()["bookmark"]) == (200, "nil")
+    assert gateway.db.last("find")[1].limit == 25
     await gateway.admin.post("/notes/_find", json={"selector": {}})
     assert gateway.db.last("upstream_request")[:2] == ("POST", "/_find")
 

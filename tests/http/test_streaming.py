@@ -79,6 +79,19 @@ async def test_a_long_normal_feed_is_sent_as_its_pages_come(gateway: Ports) -> N
     assert len(json.loads(whole)["results"]) == 200
 
 
+async def test_a_normal_feed_whose_filter_finds_nothing_for_long_sends_heartbeats(gateway: Ports) -> None:
+    gate = asyncio.Event()
+    gateway.db.feed = FakeFeed([Heartbeat(), gate, ROWS])
+    async with feeding(gateway, "heartbeat=1000") as wire:
+        first = await wire.chunk()
+        assert first == b'{"results":[\n\n'
+        gate.set()
+        whole = first
+        while chunk := await wire.chunk():
+            whole += chunk
+    assert len(json.loads(whole)["results"]) == len(ROWS.rows)
+
+
 async def test_a_longpoll_sends_its_head_and_heartbeats_while_it_waits(gateway: Ports) -> None:
     gate = asyncio.Event()
     gateway.db.feed = FakeFeed([Heartbeat(), gate, ROWS])
