@@ -123,7 +123,7 @@ class NotImplementedHere(GatewayError):
 class InvalidQuery(BadRequest):
     """A Mango query that CouchDB refuses, with CouchDB's own name for what is wrong (`bad_arg`, …)."""
 
-    error, code = "invalid_selector", "CG1030"
+    error, code = "invalid_selector", "CG1040"
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)

@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS view_row (
     key      INTEGER PRIMARY KEY,
     idx      INTEGER NOT NULL,     -- view_index
     map      INTEGER NOT NULL,     -- which of its map functions
-    sort     BLOB NOT NULL,        -- views/collation.py
+    sort     BLOB NOT NULL,        -- mango/collation.py
     id       TEXT NOT NULL,        -- the document
     key_json TEXT NOT NULL,
     value    TEXT NOT NULL

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway import json_text
 from gateway.errors import BadJson, InvalidQuery
-from gateway.mango.collation import Key, key
+from gateway.mango.collation import sort_key
 from gateway.mango.erlang import term
 from gateway.mango.fields import Missing, Path, parse_field, value_at
 from gateway.mango.selector import And, Node, Or, normalize
@@ -70,7 +70,7 @@ class Find:
             raise self._bad_bookmark()
         return str(value["id"])
 
-    def resume_sorted(self) -> tuple[Key, str] | None:
+    def resume_sorted(self) -> tuple[bytes, str] | None:
         """The sort key and id that the bookmark goes on after. Raises InvalidQuery."""
         value = self._unpacked()
         if value is None:
@@ -78,7 +78,7 @@ class Find:
         values = value.get("key")
         if not isinstance(value.get("id"), str) or not isinstance(values, list) or len(values) != len(self.sort):
             raise self._bad_bookmark()
-        return key(values), str(value["id"])
+        return sort_key(values), str(value["id"])
 
     def sort_values(self, doc: Mapping[str, Any]) -> list[Any] | None:
         """What to sort the document by; None if it lacks one of the fields: CouchDB's index would not have it."""

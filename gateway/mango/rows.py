@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from gateway import json_text, limits
 from gateway.errors import TooLarge
-from gateway.mango.collation import Key, key
+from gateway.mango.collation import sort_key
 from gateway.mango.fields import extract
 from gateway.mango.query import Find, make_bookmark
 
@@ -82,7 +82,7 @@ class Sorted:
             )
         self._full = find.limit == 0
         self._after = find.resume_sorted()
-        self._kept: list[tuple[tuple[Key, str], list[Any], bytes]] = []
+        self._kept: list[tuple[tuple[bytes, str], list[Any], bytes]] = []
         self.size = 0
 
     def is_full(self) -> bool:
@@ -92,7 +92,7 @@ class Sorted:
         values = self._find.sort_values(doc)
         if values is None or self._full:
             return
-        place = (key(values), doc["_id"])
+        place = (sort_key(values), doc["_id"])
         if self._after is not None and (place >= self._after if self._find.descending else place <= self._after):
             return
         text = _encoded(doc, self._find)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from gateway import json_text, limits
 from gateway.errors import InvalidQuery
-from gateway.mango.collation import key, rank, same_text
+from gateway.mango.collation import rank, raw_sort_key, same_text, sort_key
 from gateway.mango.erlang import term
 from gateway.mango.fields import BAD_PATH, NOT_FOUND, parse_field, value_at
 from gateway.mango.regex import BadPattern, PatternRanAway, Patterns
@@ -381,36 +381,25 @@ def _compared(name: str, argument: Any, raw: bool) -> Predicate:
     rank_of_it = rank(argument)
     if isinstance(argument, str) and name in ("$eq", "$ne"):
         return lambda found: (isinstance(found, str) and same_text(found, argument)) is (name == "$eq")
-    its_key = key(argument)
+    its_key = sort_key(argument)
 
     def matches(found: Any) -> bool:
         if (of_found := rank(found)) != rank_of_it:
             return holds(of_found - rank_of_it)
-        found_key = key(found)
+        found_key = sort_key(found)
         return holds(0 if found_key == its_key else -1 if found_key < its_key else 1)
 
     return matches
 
 
 def _raw_order(found: Any, argument: Any) -> int:
-    """Erlang's order of terms: numbers, null and booleans by name, objects, arrays, strings by their bytes."""
-    left, right = _raw_key(found), _raw_key(argument)
+    """Erlang's order of terms: an id comes after everything that is no string."""
+    left, right = raw_sort_key(found), raw_sort_key(argument)
     return 0 if left == right else -1 if left < right else 1
 
 
-def _raw_key(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        return (4, value)  # code points compare as their UTF-8
-    if value is None or isinstance(value, bool):
-        return (1, term(value))
-    if isinstance(value, (int, float)):
-        return (0, value)
-    # An id is a string: among objects and arrays the exact order matters to nobody.
-    return (2 if isinstance(value, dict) else 3, key(value))
-
-
 def _in(argument: list[Any], raw: bool) -> Predicate:
-    key_of = _raw_key if raw else key
+    key_of = raw_sort_key if raw else sort_key
     wanted = {key_of(one) for one in argument}
 
     def matches(found: Any) -> bool:

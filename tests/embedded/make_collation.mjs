@@ -1,4 +1,4 @@
-// Writes gateway/embedded/views/collation.json: ICU's root order of the characters below U+3400, asked of Node.
+// Writes gateway/mango/collation.json: ICU's root order of the characters below U+3400, asked of Node.
 //   node tests/embedded/make_collation.mjs
 // A newer Node may know more characters. Keys of an index that is stored already keep the order they were stored with.
 import { writeFileSync } from "node:fs";
@@ -84,4 +84,4 @@ function written(value) {
 }
 
 const members = Object.entries(table).map(([name, value]) => `${JSON.stringify(name)}: ${written(value)}`);
-writeFileSync(new URL("../../gateway/embedded/views/collation.json", import.meta.url), `{\n${members.join(",\n")}\n}\n`);
+writeFileSync(new URL("../../gateway/mango/collation.json", import.meta.url), `{\n${members.join(",\n")}\n}\n`);

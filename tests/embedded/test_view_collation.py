@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.embedded.views.collation import raw_sort_key, sort_key
+from gateway.mango.collation import raw_sort_key, sort_key
 from tests.node import environment, node
 
 # CouchDB's own list (couch_mrview_collation_tests.erl), and some more of each kind.

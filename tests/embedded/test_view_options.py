@@ -5,10 +5,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from gateway.embedded.views.collation import sort_key
 from gateway.embedded.views.design import View
 from gateway.embedded.views.options import EXACT, UNSET, ViewQuery, checked, parse
 from gateway.errors import BadRequest
+from gateway.mango.collation import sort_key
 
 MAP = View("m", 0, False, None, None)
 REDUCE = View("r", 0, False, "_sum", None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.mango.collation import key, same_text
+from gateway.mango.collation import same_text, sort_key
 
 VALUES: list[Any] = [
     *(None, False, True, -1, 0, 0.5, 1, 2, 10**20, "", " ", "_", "-", ",", ";", ":", "!", "?", ".", "'", '"'),
@@ -55,7 +55,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize(("less", "more"), list(pairwise(VALUES)), ids=repr)
 def test_values_are_in_couchdbs_order(less: Any, more: Any) -> None:
-    assert key(less) < key(more)
+    assert sort_key(less) < sort_key(more)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_values_are_in_couchdbs_order(less: Any, more: Any) -> None:
 )
 def test_equality_of_strings_is_icus(left: str, right: str, same: bool) -> None:
     assert same_text(left, right) is same
-    assert (key(left) == key(right)) is same
+    assert (sort_key(left) == sort_key(right)) is same
 
 
 def test_numbers_are_equal_by_value_and_nothing_else_is_a_number() -> None:
-    assert key(1) == key(1.0)
-    assert key(True) != key(1)
-    assert key("1") != key(1)
+    assert sort_key(1) == sort_key(1.0)
+    assert sort_key(True) != sort_key(1)
+    assert sort_key("1") != sort_key(1)
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -87,11 +87,11 @@ _JSON = st.recursive(
 
 @given(_JSON, _JSON, _JSON)
 def test_every_value_has_its_place(one: Any, two: Any, three: Any) -> None:
-    ordered = sorted([one, two, three], key=key)
-    assert key(ordered[0]) <= key(ordered[1]) <= key(ordered[2])
-    assert hash(key(one)) == hash(key(one))
+    ordered = sorted([one, two, three], key=sort_key)
+    assert sort_key(ordered[0]) <= sort_key(ordered[1]) <= sort_key(ordered[2])
+    assert hash(sort_key(one)) == hash(sort_key(one))
 
 
 @given(st.text(), st.text())
 def test_the_quick_comparison_of_strings_is_the_thorough_one(one: str, two: str) -> None:
-    assert same_text(one, two) is (key(one) == key(two))
+    assert same_text(one, two) is (sort_key(one) == sort_key(two))

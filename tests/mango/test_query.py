@@ -50,7 +50,7 @@ def test_a_wrong_option_is_refused_by_couchdbs_name(body: dict[str, Any], name: 
     with pytest.raises(InvalidQuery) as caught:
         parse_find(body)
     answer = caught.value.body()
-    assert (caught.value.status, answer["error"], answer["code"]) == (400, name, "CG1030")
+    assert (caught.value.status, answer["error"], answer["code"]) == (400, name, "CG1040")
     assert reason is None or answer["reason"] == reason
 
 

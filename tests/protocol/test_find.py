@@ -149,7 +149,7 @@ async def test_what_users_may_not_ask_is_refused_clearly(notes: Place) -> None:
         answer = await ann.http.request(method, path, json={} if method == "POST" else None)
         assert (answer.status_code, answer.json()["error"]) == (403, "forbidden")
     bad = await ann.http.post("/_find", json={"selector": {"a": {"$in": "ab"}}})
-    assert (bad.status_code, bad.json()["error"], bad.json()["code"]) == (400, "bad_arg", "CG1030")
+    assert (bad.status_code, bad.json()["error"], bad.json()["code"]) == (400, "bad_arg", "CG1040")
     # CouchDB itself words it just so.
     same = await admin.http.post("/_find", json={"selector": {"a": {"$in": "ab"}}})
     assert (same.status_code, same.json()["error"], same.json()["reason"]) == (400, "bad_arg", bad.json()["reason"])

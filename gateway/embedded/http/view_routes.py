@@ -12,13 +12,13 @@ from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.message import Request, answer, stream
 from gateway.embedded.views import index
-from gateway.embedded.views.collation import VERSION, raw_sort_key, sort_key
 from gateway.embedded.views.design import Design, View
 from gateway.embedded.views.index import State
 from gateway.embedded.views.options import ViewQuery, body_keys, checked, parse
 from gateway.embedded.views.reduction import reduced
 from gateway.embedded.views.rows import MapRows
 from gateway.errors import BadRequest, NotFound, TooLarge
+from gateway.mango.collation import VERSION, raw_sort_key, sort_key
 
 _UNBUILT = State(0, 0)  # has no rows
 _COLLATOR = f"Couch Gateway {VERSION}"  # where CouchDB names the version of its ICU

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import limits
 from gateway.embedded.views import index
-from gateway.embedded.views.collation import raw_sort_key, sort_key
 from gateway.embedded.views.design import Design, parse, validate
 from gateway.embedded.views.failures import ViewFailed, failure
 from gateway.embedded.views.index import Batch, Emitted, State
 from gateway.embedded.views.scripts import Scripts
 from gateway.errors import Deleted, GatewayError, NotFound, NotImplementedUpstream, UpstreamUnreachable
+from gateway.mango.collation import raw_sort_key, sort_key
 
 if TYPE_CHECKING:
     import sqlite3

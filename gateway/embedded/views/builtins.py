@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway import json_text, limits
-from gateway.embedded.views.collation import sort_key
 from gateway.embedded.views.failures import ViewFailed
 from gateway.embedded.views.rows import Row
+from gateway.mango.collation import sort_key
 
 _SUM_ERROR = (
     "The _sum function requires that map values be numbers, arrays of numbers, or objects. Objects cannot be mixed "

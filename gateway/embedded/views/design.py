@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import json_text
-from gateway.embedded.views.collation import VERSION
 from gateway.errors import InvalidDesign
+from gateway.mango.collation import VERSION
 
 LANGUAGE = "javascript"
 _BUILTINS = ("_sum", "_count", "_stats", "_approx_count_distinct", "_first", "_last")
