@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import logging
 import time
@@ -22,7 +23,6 @@ from gateway.couch.revision_cache import RevisionCache, RevisionReader
 from gateway.couch.upstream import Document, Upstream, UpstreamDatabase, UpstreamResponse
 from gateway.documents import Documents
 from gateway.errors import (
-    BadRequest,
     Conflict,
     Forbidden,
     GatewayError,
@@ -35,18 +35,22 @@ from gateway.errors import (
     UpstreamError,
     from_status,
 )
-from gateway.feeds.feed import Feed, FeedRows, Heartbeat
+from gateway.feeds.feed import CaughtUp, Feed, FeedRows, Heartbeat
 from gateway.feeds.selection import Selection
 from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Wakes
 from gateway.finding import Finder
 from gateway.json_text import encode, parse
+from gateway.listing import Listings
+from gateway.local_documents import LocalDocuments
 from gateway.mango.matching import Matching
 from gateway.mango.query import Find
-from gateway.model.drafts import Draft, check_id, draft
+from gateway.model.drafts import Draft, check_id
 from gateway.model.names import GUEST
+from gateway.model.positions import Position
 from gateway.model.routing import ADMIN, Writer
-from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Outcome
+from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Listing, Outcome
+from gateway.routing.batches import sort_out
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import Resolver
 from gateway.routing.router import Router
@@ -55,7 +59,7 @@ from gateway.settings.values import DatabaseSettings
 from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Principal, Publication
 from gateway.syncfn.runtime import SyncFunction
 
-__all__ = ["Database", "Feed", "FeedRows", "Heartbeat"]
+__all__ = ["CaughtUp", "Database", "Feed", "FeedRows", "Heartbeat"]
 
 log = logging.getLogger(__name__)
 _USERS_KEPT = 10_000
@@ -106,6 +110,8 @@ class Database:
         self._matching = Matching()
         self._finder = Finder(store, reader, viewers, self._matching)
         self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
+        self._local = LocalDocuments(store)
+        self._listings = Listings(store, viewers, self._documents)
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
         self._viewers = viewers
@@ -361,9 +367,17 @@ class Database:
     ) -> list[BulkGetResult]:
         return await self._documents.bulk_get(caller, items, revs=revs, attachments=attachments, latest=latest)
 
-    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
-        """`{"total_rows", "offset", "rows"}` (with keys CouchDB's error rows), counting only what may be read."""
-        return await self._documents.all_docs(caller, query)
+    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
+        """What the caller may read, from the index, which has no design documents."""
+        return await self._listings.all_docs(caller, query)
+
+    async def design_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
+        """What a user sees of design documents: none."""
+        return await self._listings.design_docs(caller, query)
+
+    def update_seq(self) -> str:
+        """The position at the end of everything that is routed now."""
+        return Position(self._wakes.last_seq).encode(self._epoch)
 
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if caller.is_admin:
@@ -396,6 +410,11 @@ class Database:
             ),
             selection=selection,
         )
+
+    def changes_tag(self, caller: Caller) -> str:
+        """The ETag of what `changes` lists at this moment: another one after every commit, and for every caller."""
+        text = f"{self._epoch} {self._wakes.last_seq} {caller.namespace}"
+        return f'"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"'
 
     def _validity(self, caller: Caller) -> Callable[[], Awaitable[None]]:
         """A check that the caller may go on: not deleted, disabled or with another password since the login (or the
@@ -432,24 +451,21 @@ class Database:
         return outcome
 
     async def bulk_docs(self, caller: Caller, docs: Sequence[Any], *, new_edits: bool) -> list[Outcome]:
-        """Results in order; members that are no objects or have bad ids become errors of their own."""
-        outcomes: dict[int, Outcome] = {}
-        drafts: list[tuple[int, Draft]] = []
-        for at, doc in enumerate(docs):
-            doc_id = str(doc.get("_id", "")) if isinstance(doc, dict) else ""
+        """Results in order. One malformed document refuses them all (routing/batches.py)."""
+        batch = sort_out(docs, new_edits=new_edits)
+        outcomes = dict(batch.refused)
+        for at, doc in (*batch.local, *batch.designs):
             try:
-                if doc_id.startswith("_local/"):
-                    outcomes[at] = Outcome(doc_id, await self.local_put(caller, doc))
-                elif doc_id.startswith("_design/"):
-                    outcomes[at] = await self._write_design(caller, doc, new_edits)
+                if doc["_id"].startswith("_local/"):
+                    outcomes[at] = Outcome(doc["_id"], await self.local_put(caller, doc))
                 else:
-                    drafts.append((at, draft(doc, new_edits=new_edits)))
+                    outcomes[at] = await self._write_design(caller, doc, new_edits)
             except GatewayError as error:
-                outcomes[at] = Outcome(doc_id, error=error)
+                outcomes[at] = Outcome(doc["_id"], error=error)
         author = Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
-        if drafts:
-            written = await self._write([one for _, one in drafts], author)
-            outcomes |= {at: outcome for (at, _), outcome in zip(drafts, written, strict=True)}
+        if batch.drafts:
+            written = await self._write([one for _, one in batch.drafts], author)
+            outcomes |= {at: outcome for (at, _), outcome in zip(batch.drafts, written, strict=True)}
         return [outcomes[at] for at in range(len(docs))]
 
     async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
@@ -473,7 +489,7 @@ class Database:
     async def _write_design(self, caller: Caller, doc: Document, new_edits: bool) -> Outcome:
         """Design documents are not routed; only administrators write them."""
         if not caller.is_admin:
-            raise Forbidden("design documents can be written by administrators only")
+            raise Forbidden("You are not a db or server admin.")
         check_id(doc["_id"])
         result = await self._batcher.write_one(doc, new_edits)
         if result.rev is None:
@@ -512,34 +528,17 @@ class Database:
     # Local documents, one namespace for each caller
 
     async def local_get(self, caller: Caller, doc_id: str) -> Document:
-        """`doc_id` with its `_local/`. Raises NotFound."""
-        found = await self._store.local_get(caller.namespace, doc_id)
-        if found is None:
-            raise NotFound
-        rev, body = found
-        return {"_id": doc_id, "_rev": rev, **body}
+        return await self._local.get(caller, doc_id)
 
     async def local_put(self, caller: Caller, doc: Document) -> str:
-        """The new revision `0-N`. Raises Conflict."""
-        doc_id, rev = check_id(doc.get("_id")), doc.get("_rev")
-        if rev is not None and not isinstance(rev, str):
-            raise BadRequest("_rev must be a string")
-        if doc.get("_deleted") is True:
-            await self._store.local_delete(caller.namespace, doc_id, rev)
-            return "0-0"
-        body = {key: value for key, value in doc.items() if not key.startswith("_")}
-        if len(encode(body)) > limits.LOCAL_DOCUMENT_BYTES:
-            raise TooLarge(f"a local document may have {limits.LOCAL_DOCUMENT_BYTES} bytes (LOCAL_DOCUMENT_BYTES)")
-        return await self._store.local_put(caller.namespace, doc_id, rev, body)
+        return await self._local.put(caller, doc)
 
     async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
-        await self._store.local_delete(caller.namespace, doc_id, rev)
+        await self._local.delete(caller, doc_id, rev)
 
-    async def local_docs(self, caller: Caller) -> dict[str, Any]:
-        """`{"total_rows", "offset", "rows"}`."""
-        found = await self._store.local_list(caller.namespace, limits.LOCAL_DOCUMENTS_COUNT)
-        rows = [{"id": doc, "key": doc, "value": {"rev": rev}} for doc, rev, _ in found]
-        return {"total_rows": None, "offset": None, "rows": rows}
+    async def local_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
+        """The caller's own local documents."""
+        return await self._listings.local_docs(caller, query)
 
     # Administration
 

@@ -17,10 +17,9 @@ from gateway.errors import Deleted, Forbidden, GatewayError, NotFound, Unreadabl
 from gateway.feeds.viewer import Viewer
 from gateway.feeds.viewers import Viewers
 from gateway.model.leaves import Leaf
-from gateway.model.positions import Position
 from gateway.model.revisions import generation, history
-from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, DocumentQuery
-from gateway.store.protocol import DatabaseStore, DocumentRow, IdRange, Index
+from gateway.queries import BulkGetItem, BulkGetResult, DocumentQuery
+from gateway.store.protocol import DatabaseStore, DocumentRow, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Seen:
         return None
 
 
-_UNSEEN = Seen()
+UNSEEN = Seen()
 
 
 class Documents:
@@ -87,12 +86,12 @@ class Documents:
 
     async def may_read(self, caller: Caller, doc_id: str, rev: str) -> bool:
         """Whether `rev` is a leaf that the caller may read."""
-        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         return any(leaf.rev == rev for leaf in seen.readable)
 
     async def readable_leaf(self, caller: Caller, doc_id: str, rev: str | None, *, latest: bool = False) -> Leaf:
         """The leaf to answer for `rev`, or for the winner. Raises NotFound, Deleted, Forbidden."""
-        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         return self._choose(seen, rev, latest)
 
     def _choose(self, seen: Seen, rev: str | None, latest: bool) -> Leaf:
@@ -117,7 +116,7 @@ class Documents:
         return NotFound() if self._hide_existence else Forbidden()
 
     async def document(self, caller: Caller, doc_id: str, query: DocumentQuery) -> Document:
-        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         leaf = self._choose(seen, query.rev, query.latest)
         doc = await self._body(RevisionRef(doc_id, leaf.rev), attachments=query.attachments)
         if doc is None:
@@ -137,7 +136,7 @@ class Documents:
         return shown
 
     async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
-        seen = (await self.look(caller, [doc_id])).get(doc_id, _UNSEEN)
+        seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         if query.open_revs == "all" or query.open_revs is None:
             if not seen.readable:
                 raise NotFound
@@ -166,7 +165,7 @@ class Documents:
         seen = await self.look(caller, {item.id for item in items if item.error is None})
         chosen: list[list[tuple[str | None, RevisionRef | None]]] = []
         for item in items:
-            its = seen.get(item.id, _UNSEEN)
+            its = seen.get(item.id, UNSEEN)
             if item.error is not None:
                 chosen.append([])
             elif item.rev is None:
@@ -181,7 +180,7 @@ class Documents:
         for item, some in zip(items, chosen, strict=True):
             if item.error is not None:
                 body = item.error.body()
-                results.append(BulkGetResult(item.id, [{"error": {"id": item.id, "rev": item.rev, **body}}]))
+                results.append(BulkGetResult(item.id, [{"error": {"id": item.id or None, "rev": item.rev, **body}}]))
                 continue
             answers: list[dict[str, Any]] = []
             for rev, ref in some:
@@ -199,8 +198,8 @@ class Documents:
         seen = await self.look(caller, revs)
         answer: dict[str, Any] = {}
         for doc_id, wanted in revs.items():
-            readable = seen.get(doc_id, _UNSEEN).readable
-            told = [*readable, *seen.get(doc_id, _UNSEEN).graceful]
+            readable = seen.get(doc_id, UNSEEN).readable
+            told = [*readable, *seen.get(doc_id, UNSEEN).graceful]
             known = {rev for leaf in told for rev in (leaf.rev, *leaf.ancestors)}
             missing = [rev for rev in dict.fromkeys(wanted) if rev not in known]
             if missing:
@@ -211,105 +210,34 @@ class Documents:
                     answer[doc_id]["possible_ancestors"] = ancestors
         return answer
 
-    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
-        """CouchDB's answer over the documents that the caller may read: no other counts anywhere."""
-        if query.keys is not None:
-            return await self._all_docs_by_keys(caller, query)
-        asked = IdRange(
-            query.start,
-            query.end,
-            query.inclusive_end,
-            query.descending,
-            query.skip,
-            limits.UNLIMITED_COUNT if query.limit is None else query.limit,
-        )
-
-        def read(index: Index) -> tuple[Sequence[DocumentRow], int, int, str]:
-            who = self._viewers.of(index, caller.user)
-            total = index.count_live_by_id(who.opened)
-            below = index.count_live_by_id(who.opened, asked)
-            return index.live_by_id(who.opened, asked), total, below, _update_seq(index)
-
-        found, total, below, update_seq = await self._store.read(read)
-        rows: list[dict[str, Any]] = [{"id": row.id, "key": row.id, "value": {"rev": row.winner}} for row in found]
-        if query.include_docs:
-            refs = [RevisionRef(row.id, row.winner or "") for row in found]
-            await self._include(caller, rows, refs, query)
-        answer: dict[str, Any] = {"total_rows": total, "offset": min(total, below + query.skip), "rows": rows}
-        if query.update_seq:
-            answer["update_seq"] = update_seq
-        return answer
-
-    async def _all_docs_by_keys(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
-        keys = list(query.keys or ())
-        if query.descending:
-            keys.reverse()
-        keys = keys[query.skip :] if query.limit is None else keys[query.skip : query.skip + query.limit]
-        seen = await self.look(caller, {key for key in keys if isinstance(key, str)})
-        rows: list[dict[str, Any]] = []
-        refs: list[RevisionRef | None] = []
-        for key in keys:
-            its = seen.get(key, _UNSEEN) if isinstance(key, str) else _UNSEEN
-            winner = its.winner if its.winner in its.readable else None
-            if winner is None:
-                rows.append({"key": key, "error": "not_found"})
-                refs.append(None)
-            elif winner.deleted:
-                rows.append({"id": key, "key": key, "value": {"rev": winner.rev, "deleted": True}})
-                if query.include_docs:
-                    rows[-1]["doc"] = None
-                refs.append(None)
-            else:
-                rows.append({"id": key, "key": key, "value": {"rev": winner.rev}})
-                refs.append(RevisionRef(key, winner.rev))
-        if query.include_docs:
-            await self._include(
-                caller,
-                [row for row, ref in zip(rows, refs, strict=True) if ref is not None],
-                [ref for ref in refs if ref is not None],
-                query,
-            )
-
-        def read(index: Index) -> tuple[int, str]:
-            return index.count_live_by_id(self._viewers.of(index, caller.user).opened), _update_seq(index)
-
-        total, update_seq = await self._store.read(read)
-        answer: dict[str, Any] = {"total_rows": total, "offset": None, "rows": rows}
-        if query.update_seq:
-            answer["update_seq"] = update_seq
-        return answer
-
-    async def _include(
-        self, caller: Caller, rows: Sequence[dict[str, Any]], refs: Sequence[RevisionRef], query: AllDocsQuery
-    ) -> None:
-        for start in range(0, len(rows), limits.UPSTREAM_BATCH_DOCUMENTS_COUNT):
-            chunk = slice(start, start + limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
-            docs = await self._bodies(refs[chunk], attachments=query.attachments)
-            for row, doc in zip(rows[chunk], docs, strict=True):
-                row["doc"] = None if doc is None else _shown(doc, revs=False)
-            if query.conflicts:
-                seen = await self.look(caller, [ref.id for ref in refs[chunk]])
-                for row, ref in zip(rows[chunk], refs[chunk], strict=True):
-                    others = [leaf for leaf in seen.get(ref.id, _UNSEEN).readable if leaf.rev != ref.rev]
-                    live = [leaf.rev for leaf in others if not leaf.deleted]
-                    if live and row["doc"] is not None:
-                        row["doc"]["_conflicts"] = live
-
     async def for_feed(
         self, rows: Sequence[tuple[str, tuple[str, ...]]], *, attachments: bool, conflicts: bool
     ) -> list[Document | None]:
-        """The documents of feed rows: the first of their readable revisions, the others as its conflicts."""
+        """The documents of rows: the first of their readable revisions; the others, but deleted ones, its conflicts."""
+        several = {doc_id for doc_id, revs in rows if len(revs) > 1} if conflicts else ()
+        alive = await self._live_leaves(several) if several else {}
         refs = [RevisionRef(doc_id, revs[0]) if revs else None for doc_id, revs in rows]
         read = iter(await self._bodies([ref for ref in refs if ref is not None], attachments=attachments))
         docs: list[Document | None] = []
-        for ref, (_, revs) in zip(refs, rows, strict=True):
+        for ref, (doc_id, revs) in zip(refs, rows, strict=True):
             doc = next(read) if ref is not None else None
             if doc is not None:
                 doc = _shown(doc, revs=False)
-                if conflicts and len(revs) > 1:
-                    doc["_conflicts"] = list(revs[1:])
+                if others := [rev for rev in revs[1:] if rev in alive.get(doc_id, ())]:
+                    doc["_conflicts"] = others
             docs.append(doc)
         return docs
+
+    async def _live_leaves(self, doc_ids: Collection[str]) -> dict[str, set[str]]:
+        def read(index: Index) -> dict[str, set[str]]:
+            found = index.find(doc_ids)
+            leaves = index.leaves([row.document for row in found.values()])
+            return {
+                doc_id: {leaf.rev for leaf in leaves.get(row.document, ()) if not leaf.deleted}
+                for doc_id, row in found.items()
+            }
+
+        return await self._store.read(read)
 
     async def _body(self, ref: RevisionRef, *, attachments: bool) -> Document | None:
         return (await self._bodies([ref], attachments=attachments))[0]
@@ -328,11 +256,6 @@ class Documents:
         for at, doc in zip(with_attachments, read, strict=True):
             docs[at] = doc
         return docs
-
-
-def _update_seq(index: Index) -> str:
-    """In the form of a feed's sequences, so that a client may go on from it."""
-    return Position(index.state.last_seq).encode(index.state.epoch)
 
 
 def _shown(doc: Document, *, revs: bool) -> Document:

@@ -15,7 +15,7 @@ QUERY_PARAMETERS_COUNT: Final = 1_000  # in one query string
 PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 PURGE_REVISIONS_COUNT: Final = 1_000  # in one _purge, as CouchDB's max_revisions_number
 BODY_SILENCE_SECONDS: Final = 60.0  # a client that sends nothing more of its body; then 408
-CLIENT_WRITE_SECONDS: Final = 60.0  # a client that takes nothing of an answer; then its connection is closed
+CLIENT_WRITE_SECONDS: Final = 60.0  # a client that takes nothing at all of an answer; then its connection is closed
 KEEPALIVE_SECONDS: Final = 75.0  # an idle connection, or one that sends no complete request head
 REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
 KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
@@ -84,6 +84,17 @@ SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable thi
 REVISION_CACHE_BYTES: Final = 64_000_000
 CHANGES_PAGE_ROWS_COUNT: Final = 500  # rows built and sent at once
 PENDING_COUNT: Final = 1_000  # counted exactly up to here
+PORTION_BYTES: Final = 2_000_000  # of documents, in one piece of an answer that is made and sent in pieces
+PORTION_FIRST_COUNT: Final = 16  # documents in the first piece, before their sizes are known
+PORTION_FIRST_ATTACHED_COUNT: Final = 2  # the same where attachments come along
+LISTING_ROWS_COUNT: Final = 5_000  # rows without documents taken from the index at once, for _all_docs
+LISTING_QUERIES_COUNT: Final = 1_000  # in one _all_docs/queries
+WEBSOCKET_MESSAGE_ROWS_COUNT: Final = 20  # rows in one message, as Sync Gateway
+WEBSOCKET_MESSAGE_BYTES: Final = 65_536  # the same in bytes, but for one row that is larger
+WEBSOCKET_OPTIONS_BYTES: Final = 1_000_000  # the client's message with the options
+WEBSOCKET_OPTIONS_SECONDS: Final = 30.0  # until it has come
+WEBSOCKET_PING_SECONDS: Final = 30.0  # without a pong for half of it, the client is gone
+WEBSOCKET_CLOSE_SECONDS: Final = 3.0  # until the client has answered that the connection is closed
 HEARTBEAT_MIN_SECONDS: Final = 1.0
 HEARTBEAT_DEFAULT_SECONDS: Final = 60.0  # heartbeat=true, as CouchDB
 FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
@@ -199,6 +210,7 @@ def check() -> None:
         <= 65_536,
         "a selector's batch fits into its query": SELECTOR_BATCH_SECONDS <= FIND_SECONDS,
         "one answer of _find fits into those of all": FIND_ANSWER_BYTES <= FINDS_ANSWERS_BYTES,
+        "a websocket is closed before the gateway stops": WEBSOCKET_CLOSE_SECONDS < DRAIN_SECONDS,
         "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

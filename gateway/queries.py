@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from gateway import limits
 from gateway.errors import GatewayError
 from gateway.model.positions import START, Since
 
+FeedKind: TypeAlias = Literal["normal", "longpoll", "continuous", "eventsource", "websocket"]
 FROM_THE_BEGINNING = Since(START)
 
 
@@ -67,10 +68,19 @@ class AllDocsQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """The answer to an AllDocsQuery: `head` is `total_rows`, `offset` and perhaps `update_seq`. `pages` are the rows,
+    encoded, in pieces that are read as they are taken; a GatewayError in the middle ends the answer."""
+
+    head: Mapping[str, Any]
+    pages: AsyncIterator[Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class ChangesQuery:
     """Options of `_changes`. Seconds, not milliseconds. `since` None is `now`."""
 
-    feed: Literal["normal", "longpoll", "continuous"] = "normal"
+    feed: FeedKind = "normal"
     since: Since | None = FROM_THE_BEGINNING
     limit: int | None = None
     style: Literal["main_only", "all_docs"] = "main_only"

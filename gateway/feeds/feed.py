@@ -24,6 +24,7 @@ from gateway.feeds.wakes import Waiter, Wakes
 from gateway.mango.fields import extract
 from gateway.model.intervals import ChannelId
 from gateway.model.positions import ENDLESS, START, Position
+from gateway.paging import Portion
 from gateway.queries import ChangesQuery
 from gateway.store.protocol import DatabaseState, DatabaseStore, Entry, Index
 
@@ -48,6 +49,11 @@ class _Built:
     page: Page
     opened: Collection[ChannelId]
     last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """Everything up to now was sent: the feed begins to wait. Told once, and on `websocket` only."""
 
 
 # Documents of rows: `(doc id, rev, other readable revs)` → the document to include.
@@ -90,6 +96,7 @@ class Feed:
         self._position = START
         self._begun = False
         self._doc_ids = None if query.doc_ids is None else frozenset(query.doc_ids)
+        self._portion = Portion(attachments=query.attachments) if query.include_docs else None
         self._left = query.limit if query.limit is not None else limits.UNLIMITED_COUNT
         self.pending = 0
 
@@ -97,7 +104,7 @@ class Feed:
     def last_seq(self) -> str:
         return self._position.encode(self._epoch)
 
-    async def events(self) -> AsyncIterator[FeedRows | Heartbeat]:
+    async def events(self) -> AsyncIterator[FeedRows | Heartbeat | CaughtUp]:
         """Rows and heartbeats until the feed is over."""
         self._told_at = asyncio.get_running_loop().time()
         if self._query.descending:
@@ -107,6 +114,7 @@ class Feed:
         waiter = self._wakes.register(self._caller.user) if self._query.feed != "normal" else None
         try:
             sent = False
+            tells = self._query.feed == "websocket"
             while True:
                 built = await self._build()
                 last = built.page.last
@@ -120,7 +128,8 @@ class Feed:
                             yield beat
                     rows, revs = self._selected
                     if len(rows) >= self._left:
-                        rows, revs, last = rows[: self._left], revs[: self._left], rows[self._left - 1].position
+                        rows, revs = rows[: self._left], revs[: self._left]
+                        last = rows[-1].position if rows else built.since
                     if rows:
                         yield FeedRows(await self._encode(rows, revs))
                         sent = True
@@ -128,7 +137,7 @@ class Feed:
                         self._left -= len(rows)
                 self._position = max(self._position, last)
                 self.pending = built.page.pending
-                if self._selection is not None and self._left <= 0 and self._query.feed != "continuous":
+                if self._selection is not None and self._left <= 0:
                     self.pending = await self._count_pending()
                 elif self._selection is not None and waiter is not None and self._is_silent_too_long():
                     return
@@ -139,6 +148,9 @@ class Feed:
                     continue
                 if not caught_up or not self._wakes.watch(waiter, built.opened, built.last_seq):
                     continue
+                if tells:
+                    tells = False
+                    yield CaughtUp()
                 async for event in self._wait(waiter):
                     yield event
                     sent = sent or isinstance(event, FeedRows)
@@ -162,15 +174,16 @@ class Feed:
         """The next page, from one snapshot with the user's access (A17)."""
         await self._still_valid()
         query = self._query
+        limit = min(self._left, self._at_once)
         wanted = Wanted(
-            limit=min(self._left, limits.CHANGES_PAGE_ROWS_COUNT),
+            limit=limit,
             revocations=query.revocations,
             active_only=query.active_only,
-            pending=query.feed != "continuous" and self._left <= limits.CHANGES_PAGE_ROWS_COUNT,
+            pending=limit == self._left,
             doc_ids=query.doc_ids,
         )
         if self._selection is not None:
-            wanted = replace(wanted, limit=limits.CHANGES_PAGE_ROWS_COUNT, pending=False)
+            wanted = replace(wanted, limit=self._at_once, pending=False)
         return await self._built(wanted)
 
     async def _count_pending(self) -> int:
@@ -196,6 +209,11 @@ class Feed:
         built = await self._store.read(build)
         self._begun, self._position = True, built.since
         return built
+
+    @property
+    def _at_once(self) -> int:
+        """Rows to build for one event: what they hold is held until the client has taken it."""
+        return limits.CHANGES_PAGE_ROWS_COUNT if self._portion is None else self._portion.count
 
     async def _wait(self, waiter: Waiter) -> AsyncIterator[FeedRows | Heartbeat]:
         """Rows from memory until the feed is over, or has to read the store again (`waiter.reread`)."""
@@ -225,11 +243,14 @@ class Feed:
             if waiter.reread:
                 return
             taken, upto = waiter.take()
-            entries = self._wanted_entries(taken)
-            if not entries:
+            wanted = self._wanted_entries(taken)
+            if not wanted:
                 continue
+            if len(wanted) > self._at_once:
+                waiter.reread = True  # in pages
+                return
             rows: Sequence[Row] = [
-                Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in entries
+                Row(Position(entry.seq), entry.id, (entry.winner or "",), "live") for entry in wanted
             ]
             revs: Sequence[tuple[str, ...]] | None = None
             if self._selection is not None:
@@ -237,7 +258,9 @@ class Feed:
                     async for beat in beats:
                         yield beat
                 rows, revs = self._selected
-                rows, revs = rows[: self._left], revs[: self._left]
+                revs = revs[: self._left]
+            self.pending = max(len(rows) - self._left, 0)
+            rows = rows[: self._left]
             if rows:
                 yield FeedRows(await self._encode(rows, revs))
                 self._told_at = loop.time()
@@ -274,7 +297,7 @@ class Feed:
     def _wanted_entries(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         if self._doc_ids is not None:
             entries = [entry for entry in entries if entry.id in self._doc_ids]
-        return entries if self._selection is not None else entries[: self._left]
+        return entries
 
     async def _descending(self) -> AsyncIterator[FeedRows | Heartbeat]:
         """Only what is readable now, the newest first; there is nothing to wait for and nothing to resume."""
@@ -282,11 +305,11 @@ class Feed:
         before = (await self._store.state()).last_seq + 1
         self._position = Position(before - 1)
         while self._left > 0:
-            upto = before
+            upto, at_once = before, self._at_once
 
-            def build(index: Index, upto: int = upto) -> tuple[list[Row], int | None]:
+            def build(index: Index, upto: int = upto, at_once: int = at_once) -> tuple[list[Row], int | None]:
                 who = self._viewers.of(index, self._caller.user, self._query.channels)
-                found = index.live_descending(who.opened, upto, limits.CHANGES_PAGE_ROWS_COUNT)
+                found = index.live_descending(who.opened, upto, at_once)
                 documents = index.documents([document for _, document in found])
                 several = [number for number, document in documents.items() if document.leaves > 1]
                 leaves = index.leaves(several) if several else {}
@@ -297,7 +320,7 @@ class Feed:
                     if number in leaves:
                         revs = tuple(leaf.rev for leaf in who.readable(leaves[number]))
                     rows.append(Row(Position(seq), document.id, revs, "live"))
-                full = len(found) == limits.CHANGES_PAGE_ROWS_COUNT
+                full = len(found) == at_once
                 return rows, found[-1][0] if full else None
 
             rows, next_before = await self._store.read(build)
@@ -332,7 +355,10 @@ class Feed:
             rows = [row._replace(revs=row.revs[:1]) if len(row.revs) > 1 else row for row in rows]
         if not query.include_docs:
             return [_encoded(row, self._epoch) for row in rows]
-        return [_encoded(row, self._epoch, doc) for row, doc in zip(rows, docs, strict=True)]
+        encoded = [_encoded(row, self._epoch, doc) for row, doc in zip(rows, docs, strict=True)]
+        if self._portion is not None:
+            self._portion.learn(len(encoded), sum(map(len, encoded)))
+        return encoded
 
 
 _ABSENT: Document = {}

@@ -12,13 +12,14 @@ from typing import Any
 from aiohttp import web
 
 from gateway import json_text, limits
-from gateway.errors import BadParameter, BadRequest, GatewayError, InvalidDocumentId, TooLarge, Unauthorized
+from gateway.errors import BadRequest, GatewayError, NotImplementedHere, TooLarge, Unauthorized
 from gateway.http import answers, documents, multipart
 from gateway.http.answers import answer
 from gateway.http.body import read_json_object
 from gateway.http.call import Call
 from gateway.http.params import rev_of
-from gateway.model.drafts import check_id
+from gateway.http.passthrough import pass_through
+from gateway.model.drafts import check_id, draft
 from gateway.model.revisions import history
 from gateway.queries import BulkGetItem, BulkGetResult, Outcome
 
@@ -35,8 +36,10 @@ async def bulk_docs(call: Call) -> web.StreamResponse:
     if not isinstance(new_edits, bool):
         raise BadRequest("`new_edits` parameter must be a boolean.")
     for doc in docs:
-        if isinstance(doc, dict) and doc.get("_id") in (None, ""):
+        if isinstance(doc, dict) and "_id" not in doc:
             doc["_id"] = uuid.uuid4().hex
+    if new_edits and body.get("all_or_nothing") is True:
+        return answer(417, [_not_atomic(doc) for doc in docs])
     outcomes = await call.database.bulk_docs(call.caller, docs, new_edits=new_edits)
     documents.count(outcomes, call)
     if (error := _of_all(outcomes, new_edits=new_edits)) is not None:
@@ -63,6 +66,13 @@ def _of_all(outcomes: Sequence[Outcome], *, new_edits: bool) -> GatewayError | N
     return passing[0]
 
 
+def _not_atomic(doc: Any) -> dict[str, Any]:
+    """CouchDB's answer for each document where all or none were to be written, which it cannot do either."""
+    one = draft(doc, new_edits=True)
+    refused = NotImplementedHere("all_or_nothing is not supported")
+    return {"id": one.id, "rev": one.parent or "0-", **refused.body()}
+
+
 def _result(doc: Any, outcome: Outcome, *, new_edits: bool) -> dict[str, Any]:
     if outcome.error is None:
         accepted = {} if outcome.routed else {"accepted": True}
@@ -86,9 +96,11 @@ def _sent_rev(doc: Any) -> str | None:
 
 async def bulk_get(call: Call) -> web.StreamResponse:
     """Read revisions of documents; each has its own result."""
+    if call.caller.is_admin:
+        return await pass_through(call)  # also what is not routed: design documents, revisions that were replaced
     for name in _REFUSED_BY_BULK_GET:
         if name in call.query:
-            raise BadParameter(f'"{name}" query parameter is not acceptable')
+            raise BadRequest(f'"{name}" query parameter is not acceptable')
     as_multipart = not answers.accepts(call.request, "application/json") and (
         answers.accepts(call.request, "multipart/mixed") or answers.accepts(call.request, "multipart/related")
     )
@@ -114,16 +126,19 @@ async def bulk_get(call: Call) -> web.StreamResponse:
 
 
 def _item(one: Any) -> BulkGetItem:
-    if not isinstance(one, dict):
+    if not isinstance(one, dict) or not one:
         return BulkGetItem("", None, BadRequest("document must be a JSON object"))
     doc_id, rev = one.get("id"), one.get("rev")
     try:
-        if doc_id is None:
-            raise InvalidDocumentId("document id missed")
-        check_id(doc_id)
-        return BulkGetItem(doc_id, None if rev is None else rev_of(rev))
+        if "id" not in one:
+            raise BadRequest("document id missed")
+        known_id = check_id(doc_id)
     except GatewayError as error:
-        return BulkGetItem(doc_id if isinstance(doc_id, str) else "", rev if isinstance(rev, str) else None, error)
+        return BulkGetItem(doc_id if isinstance(doc_id, str) else "", None, error)
+    try:
+        return BulkGetItem(known_id, None if rev is None else rev_of(rev))
+    except GatewayError as error:
+        return BulkGetItem(known_id, rev if isinstance(rev, str) else None, error)
 
 
 async def _stream_results(call: Call, results: Sequence[BulkGetResult]) -> web.StreamResponse:
@@ -141,7 +156,7 @@ async def _stream_results(call: Call, results: Sequence[BulkGetResult]) -> web.S
 
 
 def _shown(result: BulkGetResult) -> dict[str, Any]:
-    return {"id": result.id, "docs": list(result.docs)}
+    return {"id": result.id or None, "docs": list(result.docs)}
 
 
 async def revs_diff(call: Call) -> web.StreamResponse:

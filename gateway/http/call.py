@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 from aiohttp import web
 
-from gateway import limits
 from gateway.auth.admins import Admins
 from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
@@ -157,15 +155,10 @@ class Call:
         await response.prepare(self.request)
 
     async def write(self, data: bytes) -> None:
-        """Raises ConnectionError when the client is gone, or takes nothing for CLIENT_WRITE_SECONDS."""
+        """Returns when the client has taken most of it. Raises ConnectionError when it is gone, or was let go since it
+        took nothing for CLIENT_WRITE_SECONDS (connection.py)."""
         assert self.response is not None  # noqa: S101
-        try:
-            async with asyncio.timeout(limits.CLIENT_WRITE_SECONDS):
-                await self.response.write(data)
-        except TimeoutError:
-            if self.request.transport is not None:
-                self.request.transport.abort()
-            raise ConnectionAbortedError("the client takes nothing") from None
+        await self.response.write(data)
 
     def break_off(self) -> None:
         """End the connection without the end of the answer, so that nobody takes the part for the whole."""

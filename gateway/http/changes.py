@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import BadRequest, InvalidQuery, NotImplementedHere, TooLarge
+from gateway.errors import BadParameter, BadRequest, InvalidQuery, NotImplementedHere, TooLarge
+from gateway.http import answers
 from gateway.http.body import read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import MISSING, Options
 from gateway.http.streaming import stream_feed
+from gateway.http.websocket import serve_websocket
 from gateway.mango.fields import Path
 from gateway.mango.query import parse_fields
 from gateway.model.names import check_channel_name
 from gateway.model.positions import parse_since
-from gateway.queries import FROM_THE_BEGINNING, ChangesQuery
+from gateway.queries import FROM_THE_BEGINNING, ChangesQuery, FeedKind
 
 PARAMETERS = frozenset(
     {
-        *("feed", "since", "limit", "style", "include_docs", "conflicts", "attachments", "descending"),
+        *("feed", "since", "last-event-id", "limit", "style", "include_docs", "conflicts", "attachments", "descending"),
         *("heartbeat", "timeout", "filter", "channels", "doc_ids", "active_only", "revocations", "seq_interval"),
         *("selector", "fields"),
     }
 )
-_FEEDS = {"normal": "normal", "longpoll": "longpoll", "continuous": "continuous", "live": "continuous"}
+_FEEDS: Final[Mapping[str, FeedKind]] = {
+    "normal": "normal",
+    "longpoll": "longpoll",
+    "continuous": "continuous",
+    "live": "continuous",
+    "eventsource": "eventsource",
+    "websocket": "websocket",  # Sync Gateway's
+}
 _FILTERS = ("sync_gateway/bychannel", "_doc_ids", "_selector", "_design")
 
 
@@ -39,7 +48,32 @@ async def changes(call: Call) -> web.StreamResponse:
         if call.request.can_read_body:
             body = await read_json_object(call.request)
     # CouchDB does not mind the case of these names.
-    options = Options({name.lower(): value for name, value in call.query.items()}, body)
+    given = {name.lower(): value for name, value in call.query.items()}
+    feed = given.get("feed", body.get("feed"))
+    _resume(given, call.header("Last-Event-ID") if feed == "eventsource" else None)
+    if feed == "websocket":
+        return await serve_websocket(call, lambda options: _query(call, Options(given, options)))
+    query = await _query(call, Options(given, body))
+    tag = None
+    if query.feed == "normal":
+        tag = call.database.changes_tag(call.caller)
+        if (unchanged := answers.not_modified(call.request, tag)) is not None:
+            return unchanged
+    return await stream_feed(call, call.database.changes(call.caller, query), query.feed, tag)
+
+
+def _resume(given: dict[str, str], header: str | None) -> None:
+    """`last-event-id` is another name of `since`, and the later of them counts. A browser that comes back sends it as a
+    header, while the URL still has the `since` that it began with."""
+    names = [name for name in given if name in ("since", "last-event-id")]
+    if header is not None:
+        given["since"] = header
+    elif names:
+        given["since"] = given[names[-1]]
+
+
+async def _query(call: Call, options: Options) -> ChangesQuery:
+    """The options, with a selector that can be answered to this caller. Raises what `parse` raises."""
     query = parse(options)
     if query.selector is not None:
         try:
@@ -48,27 +82,27 @@ async def changes(call: Call) -> web.StreamResponse:
             raise BadRequest(error.reason) from None  # without a name of its own, as CouchDB does here
     if query.doc_ids is None and options.text("filter") == "_design":
         query = _only_design(call, query)
-    return await stream_feed(call, call.database.changes(call.caller, query), query.feed)
+    return query
 
 
 def parse(options: Options) -> ChangesQuery:
     """The options of `_changes`. Raises BadParameter, BadRequest, NotImplementedHere, TooLarge."""
     feed = options.text("feed") or "normal"
     if feed not in _FEEDS:
-        raise BadRequest(f"Supported `feed` types: {', '.join(_FEEDS)}")
+        raise BadRequest("Supported `feed` types: normal, continuous, live, longpoll, eventsource")
     since = options.raw("since")
     limit = options.integer("limit")
     style = options.text("style") or "main_only"
     if style not in ("main_only", "all_docs"):
         raise options.bad("style", "main_only or all_docs")
     if "seq_interval" in options:
-        options.integer("seq_interval", least=1)
+        _positive(options, "seq_interval", "invalid_seq_interval")  # each row has its sequence: here it costs nothing
     channels, doc_ids = _filter(options)
     selector, fields = _selector(options) if options.text("filter") == "_selector" else (None, None)
     return ChangesQuery(
-        feed=cast(Literal["normal", "longpoll", "continuous"], _FEEDS[feed]),
+        feed=_FEEDS[feed],
         since=FROM_THE_BEGINNING if since is None else parse_since(since),
-        limit=None if limit is None else max(limit, 1),  # 0 is 1, says CouchDB
+        limit=limit,
         style=cast(Literal["main_only", "all_docs"], style),
         include_docs=options.flag("include_docs"),
         conflicts=options.flag("conflicts"),
@@ -91,8 +125,18 @@ def _heartbeat(options: Options) -> float | None:
         return None
     if value is True or value == "true":
         return limits.HEARTBEAT_DEFAULT_SECONDS
-    milliseconds = options.integer("heartbeat", least=1) or 1
+    milliseconds = _positive(
+        options, "heartbeat", "The heartbeat value should be a positive integer (in milliseconds)."
+    )
     return max(milliseconds / 1000, limits.HEARTBEAT_MIN_SECONDS)
+
+
+def _positive(options: Options, name: str, otherwise: str) -> int:
+    """CouchDB calls these a bad request, in words of their own."""
+    try:
+        return options.integer(name, least=1) or 1
+    except BadParameter:
+        raise BadRequest(otherwise) from None
 
 
 def _timeout(options: Options) -> float:
@@ -161,10 +205,8 @@ def _channels(options: Options) -> Sequence[str]:
 
 def _doc_ids(options: Options) -> Sequence[str]:
     value = options.json("doc_ids")
-    if value is MISSING:
-        raise BadRequest("Missing 'doc_ids' filter parameter")
     if not isinstance(value, list) or not all(isinstance(doc_id, str) for doc_id in value):
-        raise options.bad("doc_ids", "an array of document ids")
+        raise BadRequest("`doc_ids` filter parameter is not a list of doc ids.")
     if len(value) > limits.KEYS_COUNT:
         raise TooLarge(f"`doc_ids` holds more than {limits.KEYS_COUNT} ids (limit KEYS_COUNT)")
     return value

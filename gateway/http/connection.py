@@ -1,4 +1,7 @@
-"""The lowest layer: aiohttp's connection with JSON errors, and one that tells a running feed that its client left."""
+"""The lowest layer: aiohttp's connection with JSON errors.
+
+It tells a running feed that its client left, and lets go of a client that takes nothing of its answer.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,46 @@ _HEADERS_COUNT: Final = 100
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("on_lost",)
+    __slots__ = ("_stall", "on_lost")
 
     on_lost: Callable[[], None] | None
+    _stall: asyncio.TimerHandle | None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        self._watch_no_more()
         told, self.on_lost = getattr(self, "on_lost", None), None
         if told is not None:
             told()
+
+    def pause_writing(self) -> None:
+        """More is waiting to be sent than the buffer should hold: nothing is made until the client takes some of it."""
+        super().pause_writing()
+        self._watch(self._unsent())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch_no_more()
+
+    def _watch(self, unsent: int) -> None:
+        self._stall = self._loop.call_later(limits.CLIENT_WRITE_SECONDS, self._check, unsent)
+
+    def _watch_no_more(self) -> None:
+        stall, self._stall = getattr(self, "_stall", None), None
+        if stall is not None:
+            stall.cancel()
+
+    def _check(self, before: int) -> None:
+        """A slow client may take its time, one that takes nothing may not: what waits for it is memory."""
+        unsent = self._unsent()
+        if unsent < before:
+            self._watch(unsent)
+        elif self.transport is not None:
+            log.info("a client took nothing of its answer for %s s", limits.CLIENT_WRITE_SECONDS)
+            self.transport.abort()
+
+    def _unsent(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def handle_error(
         self,

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import limits
-from gateway.errors import InvalidDocument, InvalidDocumentId, TooLarge
+from gateway.errors import BadRequest, InvalidDocument, InvalidDocumentId, TooLarge
 from gateway.json_text import encode
 from gateway.model.revisions import history, parse_rev
 
 # CouchDB takes these back from its own answers and ignores them.
 _IGNORED = frozenset({"_revs_info", "_conflicts", "_deleted_conflicts", "_local_seq"})
 _MEMBERS = frozenset({"_id", "_rev", "_deleted", "_revisions", "_attachments"})
+
+
+class DocumentIdTooLong(InvalidDocumentId):
+    """A limit of the gateway's own: another server may well have stored such a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def check_id(value: object) -> str:
     if value.startswith("_") and not _has_known_prefix(value):
         raise InvalidDocumentId("Only reserved document ids may start with underscore.")
     if len(value.encode("utf-8", "surrogatepass")) > limits.DOCUMENT_ID_BYTES:
-        raise InvalidDocumentId(f"Document id is longer than {limits.DOCUMENT_ID_BYTES} bytes")
+        raise DocumentIdTooLong(f"Document id is longer than {limits.DOCUMENT_ID_BYTES} bytes")
     return value
 
 
@@ -75,9 +79,9 @@ def _kept(rev: str) -> str:
 
 
 def draft(doc: object, *, new_edits: bool) -> Draft:
-    """Check a document with its `_id`. Raises InvalidDocument, InvalidDocumentId, TooLarge."""
+    """Check a document with its `_id`. Raises BadRequest, InvalidDocument, InvalidDocumentId, TooLarge."""
     if not isinstance(doc, dict):
-        raise InvalidDocument("Document must be a JSON object")
+        raise BadRequest("Document must be a JSON object")
     doc_id = check_id(doc.get("_id"))
     for member in doc:
         if member.startswith("_") and member not in _MEMBERS and member not in _IGNORED:
@@ -101,7 +105,7 @@ def draft(doc: object, *, new_edits: bool) -> Draft:
         own = None
     else:
         if rev is None:
-            raise InvalidDocument("a document written with new_edits=false needs _rev or _revisions")
+            raise BadRequest("When `new_edits: false`, the document needs `_rev` or `_revisions` specified")
         own, ancestors = rev, _ancestors(rev, history_of_own)
         parent = ancestors[0] if ancestors else None
     size = len(encode(sent))

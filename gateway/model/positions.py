@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.errors import BadParameter
+from gateway.errors import BadRequest
 
 ENDLESS = 2**62
+_MALFORMED = "Malformed sequence supplied in 'since' parameter."
 _FORM = re.compile(r"(?:([0-9]{1,18}):)?(?:([0-9]{0,18}):)?([0-9]{1,18})(?:-([0-9a-zA-Z_-]*))?\Z")
 
 
@@ -51,10 +52,10 @@ def parse_since(value: object) -> Since | None:
     """A `since` parameter; None means `now`.
 
     Takes numbers, `S`, `T:S`, Sync Gateway's `L::S` and `L:T:S` (both as L, the last sequence without gaps before it),
-    each with or without an epoch, and any of them in JSON quotes. Raises BadParameter.
+    each with or without an epoch, and any of them in JSON quotes. Raises BadRequest in CouchDB's words.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise BadParameter(f'Invalid sequence: "{str(value)[:100]}"')
+        raise BadRequest(_MALFORMED)
     text = str(value).strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
@@ -64,7 +65,7 @@ def parse_since(value: object) -> Since | None:
         return Since(START)
     match = _FORM.match(text)
     if match is None or (match[2] == "" and match[1] is None):
-        raise BadParameter(f'Invalid sequence: "{text[:100]}"')
+        raise BadRequest(_MALFORMED)
     first, second, last, epoch = match.groups()
     if first is not None and second is not None:
         return Since(Position(int(first)), epoch)

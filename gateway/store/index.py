@@ -300,4 +300,7 @@ def _id_conditions(query: IdRange) -> tuple[str, tuple[str, ...]]:
         operator = (">" if query.descending else "<") + ("=" if query.inclusive_end else "")
         conditions += f" AND d.doc {operator} ?"
         values.append(query.end)
+    if query.after is not None:
+        conditions += f" AND d.doc {'<' if query.descending else '>'} ?"
+        values.append(query.after)
     return conditions, tuple(values)

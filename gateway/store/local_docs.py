@@ -54,9 +54,8 @@ def delete(connection: sqlite3.Connection, database: int, owner: str, doc: str, 
     connection.execute("DELETE FROM local_doc WHERE database = ? AND owner = ? AND doc = ?", (database, owner, doc))
 
 
-def listing(connection: sqlite3.Connection, database: int, owner: str, limit: int) -> list[tuple[str, str, Any]]:
+def revs(connection: sqlite3.Connection, database: int, owner: str) -> list[tuple[str, str]]:
     found = connection.execute(
-        "SELECT doc, rev, body FROM local_doc WHERE database = ? AND owner = ? ORDER BY doc LIMIT ?",
-        (database, owner, limit),
+        "SELECT doc, rev FROM local_doc WHERE database = ? AND owner = ? ORDER BY doc", (database, owner)
     )
-    return [(doc, f"0-{rev}", json.loads(body)) for doc, rev, body in found]
+    return [(doc, f"0-{rev}") for doc, rev in found]

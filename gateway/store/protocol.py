@@ -164,6 +164,7 @@ class IdRange:
     descending: bool = False
     skip: int = 0
     limit: int = 1_000
+    after: str | None = None  # only what comes after this id, in the direction of the range
 
 
 class Index(Protocol):
@@ -305,8 +306,8 @@ class DatabaseStore(Protocol):
     async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
         """Raises NotFound, Conflict."""
 
-    async def local_list(self, owner: str, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
-        """(doc, rev, body) by id."""
+    async def local_revs(self, owner: str) -> list[tuple[str, str]]:
+        """(doc, rev) of all the owner's, by id."""
 
 
 class SessionStore(Protocol):

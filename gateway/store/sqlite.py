@@ -263,5 +263,5 @@ class SqliteDatabase:
     async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
         await self._connections.write(lambda sql: local_docs.delete(sql, self._number, owner, doc, rev))
 
-    async def local_list(self, owner: str, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
-        return await self._connections.read(lambda sql: local_docs.listing(sql, self._number, owner, limit))
+    async def local_revs(self, owner: str) -> list[tuple[str, str]]:
+        return await self._connections.read(lambda sql: local_docs.revs(sql, self._number, owner))

@@ -13,7 +13,7 @@ from typing import Any
 from gateway.auth.sessions import Session
 from gateway.callers import Caller
 from gateway.couch.upstream import UpstreamResponse
-from gateway.database import FeedRows, Heartbeat
+from gateway.database import CaughtUp, FeedRows, Heartbeat
 from gateway.errors import (
     Conflict,
     Deleted,
@@ -31,7 +31,7 @@ from gateway.mango.query import Find, Found, answer_text
 from gateway.mango.selector import normalize
 from gateway.model.drafts import draft
 from gateway.model.revisions import generation, next_rev
-from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Outcome
+from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Listing, Outcome
 
 EPOCH = "3f2a"
 
@@ -39,7 +39,7 @@ EPOCH = "3f2a"
 class FakeFeed:
     """Plays a script: events are yielded, exceptions raised, an asyncio.Event waited for."""
 
-    def __init__(self, script: Sequence[FeedRows | Heartbeat | BaseException | asyncio.Event]) -> None:
+    def __init__(self, script: Sequence[FeedRows | Heartbeat | CaughtUp | BaseException | asyncio.Event]) -> None:
         self._script = script
         self._at = 0
         self.pending = 0
@@ -50,7 +50,7 @@ class FakeFeed:
     def last_seq(self) -> str:
         return f"{self._at}-{EPOCH}"
 
-    async def events(self) -> AsyncIterator[FeedRows | Heartbeat]:
+    async def events(self) -> AsyncIterator[FeedRows | Heartbeat | CaughtUp]:
         try:
             for step in self._script:
                 if isinstance(step, BaseException):
@@ -82,6 +82,8 @@ class FakeDatabase:
         self.asked: list[tuple[str, Any]] = []
         self.feed = FakeFeed([])
         self.routed = True
+        self.tag = "1"
+        self.breaks: Exception | None = None  # after the pages of a listing
         self.state = "online"
         self.upstream: UpstreamResponse | None = None
         self.raises: Exception | None = None  # by every read and write
@@ -208,16 +210,31 @@ class FakeDatabase:
                     continue
             except GatewayError as raised:
                 error = raised
-            results.append(BulkGetResult(item.id, [{"error": {"id": item.id, "rev": item.rev, **error.body()}}]))
+            results.append(
+                BulkGetResult(item.id, [{"error": {"id": item.id or None, "rev": item.rev, **error.body()}}])
+            )
         return results
 
-    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> dict[str, Any]:
+    async def all_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
         self._note("all_docs", (caller, query))
         rows = [
             {"id": doc_id, "key": doc_id, "value": {"rev": self.docs[doc_id][-1]["_rev"]}}
             for doc_id in sorted(self.docs)
         ]
-        return {"total_rows": len(rows), "offset": 0, "rows": rows}
+        return Listing({"total_rows": len(rows), "offset": 0}, self._pages(rows))
+
+    async def _pages(self, rows: Sequence[dict[str, Any]]) -> AsyncIterator[Sequence[bytes]]:
+        for at in range(0, len(rows), 500):
+            yield [encode(row) for row in rows[at : at + 500]]
+        if self.breaks is not None:
+            raise self.breaks
+
+    async def design_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
+        self._note("design_docs", (caller, query))
+        return Listing({"total_rows": 0, "offset": 0}, self._pages([]))
+
+    def update_seq(self) -> str:
+        return f"9-{EPOCH}"
 
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         self._note("revs_diff", (caller, revs))
@@ -234,6 +251,9 @@ class FakeDatabase:
 
     async def check_selector(self, selector: Any) -> None:
         normalize(selector)
+
+    def changes_tag(self, caller: Caller) -> str:
+        return f'"{self.tag}-{caller.namespace}"'
 
     def changes(self, caller: Caller, query: ChangesQuery) -> FakeFeed:
         self._note("changes", (caller, query))
@@ -267,6 +287,8 @@ class FakeDatabase:
 
     async def bulk_docs(self, caller: Caller, docs: Sequence[Any], *, new_edits: bool) -> list[Outcome]:
         self._note("bulk_docs", (caller, list(docs), new_edits))
+        for doc in docs:
+            draft(doc, new_edits=new_edits)  # one that is malformed refuses them all
         outcomes = []
         for doc in docs:
             try:
@@ -306,9 +328,10 @@ class FakeDatabase:
             raise Conflict
         del self.locals[caller.namespace, doc_id]
 
-    async def local_docs(self, caller: Caller) -> dict[str, Any]:
+    async def local_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
+        self._note("local_docs", (caller, query))
         rows = [{"id": doc_id} for owner, doc_id in self.locals if owner == caller.namespace]
-        return {"total_rows": None, "offset": None, "rows": rows}
+        return Listing({"total_rows": None, "offset": None}, self._pages(rows))
 
     # Administration
 

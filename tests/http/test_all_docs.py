@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamUnreachable
 from gateway.http.all_docs import parse
 from gateway.http.params import Options, parse_query
 from gateway.queries import AllDocsQuery
 from tests.http.conftest import Ports
+from tests.http.fake import upstream_answer
 
 
 @pytest.mark.parametrize(
@@ -21,8 +23,15 @@ from tests.http.conftest import Ports
         ("startkey=%22a%22&endkey=%22b%22", AllDocsQuery(start="a", end="b")),
         ("start_key=%22a%22&end_key=%22b%22", AllDocsQuery(start="a", end="b")),
         ("startkey=null", AllDocsQuery()),
-        ("key=%22a%22&inclusive_end=false", AllDocsQuery(start="a", end="a")),
+        ("startkey=5&endkey={}", AllDocsQuery()),
+        ("key=[]", AllDocsQuery()),
+        ("startkey=5&startkey_docid=a&end_key_doc_id=b", AllDocsQuery(start="a", end="b")),
+        ("startkey=%22c%22&start_key_doc_id=a", AllDocsQuery(start="c")),
+        ("key=%22a%22&inclusive_end=false", AllDocsQuery(start="a", end="a", inclusive_end=False)),
         ("inclusive_end=false", AllDocsQuery(inclusive_end=False)),
+        ("include_docs=TRUE&stable=true&update=lazy&stale=ok&sorted=false", AllDocsQuery(include_docs=True)),
+        ("keys=[]&startkey=%22a%22", AllDocsQuery(keys=[], start="a")),
+        ("keys=null", AllDocsQuery()),
         ("descending=true&skip=2&limit=0", AllDocsQuery(descending=True, skip=2, limit=0)),
         ("keys=%5B%22a%22%2C1%5D", AllDocsQuery(keys=["a", 1])),
         (
@@ -48,31 +57,34 @@ def test_options_are_read_as_couchdb_writes_them(query: str, parsed: AllDocsQuer
         ("limit", "١"),
         ("skip", "x"),
         ("descending", "1"),
-        ("include_docs", "TRUE"),
+        ("include_docs", "1"),
         ("inclusive_end", ""),
         ("startkey", "a"),
-        ("startkey", "5"),
-        ("endkey", "[]"),
-        ("key", "{}"),
         ("keys", "x"),
         ("keys", "{}"),
+        ("reduce", "x"),
         ("reduce", "true"),
         ("group", "true"),
         ("group_level", "1"),
+        ("stable", "x"),
+        ("update", "x"),
+        ("stale", "x"),
+        ("sorted", "x"),
+        ("partition", "x"),
     ],
 )
 async def test_a_wrong_option_is_named_with_its_value(gateway: Ports, name: str, value: str) -> None:
     answer = await gateway.ann.get("/notes/_all_docs", params={name: value})
     assert answer.status_code == 400
     assert answer.json()["error"] in ("query_parse_error", "bad_request")
-    assert name in answer.json()["reason"]
+    assert name.partition("_level")[0] in answer.json()["reason"].lower()
     assert not gateway.db.asked
 
 
 def test_keys_exclude_a_range() -> None:
     for name in ("key", "startkey", "endkey"):
         with pytest.raises(GatewayError, match="incompatible"):
-            parse(Options({"keys": "[]", name: '"a"'}))
+            parse(Options({"keys": '["a"]', name: '"a"'}))
 
 
 async def test_a_body_gives_the_same_options_and_the_query_wins(gateway: Ports) -> None:
@@ -92,14 +104,98 @@ async def test_a_body_gives_the_same_options_and_the_query_wins(gateway: Ports) 
         {"limit": "x"},
         {"limit": True},
         {"limit": 1.5},
-        {"startkey": 5},
+        {"startkey_docid": 5},
+        {"sorted": "x"},
         [],
-        {"queries": []},
     ],
 )
 async def test_a_malformed_body_is_refused(gateway: Ports, body: object) -> None:
     answer = await gateway.ann.post("/notes/_all_docs", json=body)
     assert answer.status_code == 400
+
+
+async def test_a_listing_has_couchdbs_form(gateway: Ports) -> None:
+    empty = await gateway.ann.get("/notes/_design_docs")
+    assert empty.content == b'{"total_rows":0,"offset":0,"rows":[\r\n\r\n]}\n'
+    for doc_id in ("a", "b"):
+        await gateway.ann.put(f"/notes/{doc_id}", json={})
+    lines = (await gateway.ann.get("/notes/_all_docs")).content.split(b"\r\n")
+    assert (lines[0], lines[-1]) == (b'{"total_rows":2,"offset":0,"rows":[', b"]}\n")
+    assert [line.endswith(b",") for line in lines[1:3]] == [True, False]
+
+
+async def test_several_queries_are_answered_in_one_object(gateway: Ports) -> None:
+    await gateway.ann.put("/notes/a", json={})
+    for path, what in (("_all_docs", "all_docs"), ("_design_docs", "design_docs"), ("_local_docs", "local_docs")):
+        queries = [{"keys": ["a", 1]}, {"start_key": "a", "limit": 3, "descending": True}, {}]
+        answer = await gateway.ann.post(f"/notes/{path}/queries?limit=2&include_docs=true", json={"queries": queries})
+        assert (answer.status_code, len(answer.json()["results"])) == (200, 3)
+        assert answer.content.startswith(b'{"results":[\r\n{"total_rows":')
+        assert answer.content.endswith(b"]}\r\n]}\n")
+        asked = [value[1] for name, value in gateway.db.asked if name == what]
+        assert asked == [
+            AllDocsQuery(keys=["a", 1], limit=2, include_docs=True),
+            AllDocsQuery(start="a", limit=3, descending=True, include_docs=True),
+            AllDocsQuery(limit=2, include_docs=True),
+        ]
+    none = await gateway.ann.post("/notes/_all_docs/queries", json={"queries": []})
+    assert none.json() == {"results": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 400, "POST body must include `queries` parameter."),
+        ({"queries": None}, 400, "POST body must include `queries` parameter."),
+        ({"queries": {}}, 400, "`queries` member must be an array."),
+        ({"queries": [5]}, 400, "each of `queries` must be a JSON object"),
+        ({"queries": [{}, {"limit": -1}]}, 400, "limit"),
+        ({"queries": [{}, {"keys": "a"}]}, 400, "array"),
+        ({"queries": [{}] * 1_001}, 413, "LISTING_QUERIES_COUNT"),
+        ([], 400, "object"),
+    ],
+)
+async def test_malformed_queries_are_refused_before_anything_is_answered(
+    gateway: Ports, body: object, status: int, said: str
+) -> None:
+    answer = await gateway.ann.post("/notes/_all_docs/queries", json=body)
+    assert (answer.status_code, said in answer.json()["reason"]) == (status, True)
+    assert not gateway.db.asked
+    assert (await gateway.ann.get("/notes/_all_docs/queries")).status_code == 405
+
+
+async def test_a_listing_that_fails_in_the_middle_never_looks_whole(gateway: Ports) -> None:
+    await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": f"d{n:04}"} for n in range(1_203)]})
+    gateway.db.breaks = UpstreamUnreachable()
+    with pytest.raises(httpx.RemoteProtocolError):
+        await gateway.ann.get("/notes/_all_docs")
+    gateway.db.docs.clear()
+    assert (await gateway.ann.get("/notes/_all_docs")).status_code == 503
+
+
+async def test_administrators_get_couchdbs_own_listing_with_the_sequence_of_the_feeds(gateway: Ports) -> None:
+    listing = b'{"total_rows":1,"offset":0,"rows":[\r\n{"id":"_design/x","doc":{"rows":["rows"]}}\r\n]}\n'
+    gateway.db.upstream = upstream_answer(200, listing)
+    answer = await gateway.admin.get("/notes/_all_docs?limit=5&startkey=%22a%2Bb%22")
+    assert answer.content == listing
+    assert gateway.db.last("upstream_request")[:3] == ("GET", "/_all_docs", "limit=5&startkey=%22a%2Bb%22")
+    for method, query, body, expected in (
+        ("GET", "?update_seq=true", None, '"9-3f2a"'),
+        ("POST", "", {"update_seq": True, "limit": 5}, '"9-3f2a"'),
+        ("POST", "", {"update_seq": True, "keys": ["a"]}, "null"),
+    ):
+        gateway.db.upstream = upstream_answer(200, listing)
+        answer = await gateway.admin.request(method, f"/notes/_all_docs{query}", json=body)
+        assert answer.content == listing.replace(b'"rows":[', f'"update_seq":{expected},"rows":['.encode(), 1)
+        sent = gateway.db.last("upstream_request")
+        assert b"update_seq" not in (sent[4] or b"")
+        assert "update_seq" not in sent[2]
+    gateway.db.upstream = upstream_answer(200, b'{"results":[]}')
+    await gateway.admin.post("/notes/_all_docs/queries", json={"queries": [{"update_seq": True, "limit": 1}]})
+    assert gateway.db.last("upstream_request")[1:2] == ("/_all_docs/queries",)
+    assert gateway.db.last("upstream_request")[4] == b'{"queries":[{"limit":1}]}'
+    gateway.db.upstream = upstream_answer(400, {"error": "query_parse_error", "reason": "rows"})
+    assert (await gateway.admin.get("/notes/_all_docs?update_seq=true")).status_code == 400
 
 
 async def test_too_many_keys_are_413(gateway: Ports) -> None:

@@ -27,10 +27,10 @@ from tests.http.conftest import BOB, Ports
 
 async def test_each_document_of_bulk_docs_has_its_own_result(gateway: Ports) -> None:
     await gateway.ann.put("/notes/taken", json={})
-    docs: list[Any] = [{"_id": "a"}, {"_id": "taken"}, {"_id": "b", "refuse": "forbidden"}, 5, {"_id": "_x"}, {"n": 1}]
+    docs: list[Any] = [{"_id": "a"}, {"_id": "taken"}, {"_id": "b", "refuse": "forbidden"}, {"n": 1}]
     answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs})
     assert answer.status_code == 201
-    stored, conflict, refused, no_object, bad_id, made = answer.json()
+    stored, conflict, refused, made = answer.json()
     assert stored == {"ok": True, "id": "a", "rev": stored["rev"]}
     assert conflict == {
         "id": "taken",
@@ -39,23 +39,63 @@ async def test_each_document_of_bulk_docs_has_its_own_result(gateway: Ports) -> 
         "code": "CG4003",
     }
     assert (refused["id"], refused["error"], refused["reason"]) == ("b", "forbidden", "sg wrong user")
-    assert no_object["error"] == "doc_validation"
-    assert bad_id["error"] == "illegal_docid"
     assert (made["ok"], len(made["id"])) == (True, 32)
-    assert (gateway.traffic.documents_written, gateway.traffic.documents_refused) == (3, 4)
+    assert (gateway.traffic.documents_written, gateway.traffic.documents_refused) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("doc", "error", "said"),
+    [
+        (5, "bad_request", "Document must be a JSON object"),
+        (None, "bad_request", "Document must be a JSON object"),
+        ([], "bad_request", "Document must be a JSON object"),
+        ({"_id": "_x"}, "illegal_docid", "Only reserved document ids may start with underscore."),
+        ({"_id": ""}, "illegal_docid", "Document id must not be empty"),
+        ({"_id": None}, "illegal_docid", "Document id must be a string"),
+        ({"_id": 5}, "illegal_docid", "Document id must be a string"),
+        ({"_id": "a", "_unknown": 1}, "doc_validation", "Bad special document member: _unknown"),
+    ],
+)
+async def test_one_malformed_document_refuses_them_all(gateway: Ports, doc: object, error: str, said: str) -> None:
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": "good"}, doc]})
+    assert (answer.status_code, answer.json()["error"], answer.json()["reason"]) == (400, error, said)
+    assert not gateway.db.docs
+
+
+async def test_all_or_nothing_is_417_with_an_error_for_each_document_as_in_couchdb(gateway: Ports) -> None:
+    docs = [{"_id": "a"}, {"_id": "b", "_rev": "2-b"}]
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "all_or_nothing": True})
+    assert answer.status_code == 417
+    assert [(one["id"], one["rev"], one["error"], one["reason"]) for one in answer.json()] == [
+        ("a", "0-", "not_implemented", "all_or_nothing is not supported"),
+        ("b", "2-b", "not_implemented", "all_or_nothing is not supported"),
+    ]
+    assert not gateway.db.docs
+    for more in ({"all_or_nothing": False}, {"w": 3}, {"all_or_nothing": True, "new_edits": False}):
+        good = await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": "c", "_rev": "1-c"}][:0], **more})
+        assert good.status_code == 201
+
+
+async def test_replicated_documents_need_a_revision(gateway: Ports) -> None:
+    answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": [{"_id": "a"}], "new_edits": False})
+    assert (answer.status_code, answer.json()["error"], answer.json()["reason"]) == (
+        400,
+        "bad_request",
+        "When `new_edits: false`, the document needs `_rev` or `_revisions` specified",
+    )
 
 
 async def test_replicated_documents_answer_failures_only_and_name_their_revision(gateway: Ports) -> None:
     docs = [
         {"_id": "a", "_rev": "1-a"},
         {"_id": "b", "_rev": "1-b", "refuse": "forbidden"},
-        {"_id": "_x", "_revisions": {"start": 2, "ids": ["d", "c"]}},
+        {"_id": "c", "_revisions": {"start": 2, "ids": ["d", "c"]}, "refuse": "forbidden"},
     ]
     answer = await gateway.ann.post("/notes/_bulk_docs", json={"docs": docs, "new_edits": False})
     assert answer.status_code == 201
     assert [(one["id"], one.get("rev"), one["error"]) for one in answer.json()] == [
         ("b", "1-b", "forbidden"),
-        ("_x", "2-d", "illegal_docid"),
+        ("c", "2-d", "forbidden"),
     ]
     assert "a" in gateway.db.docs
 
@@ -172,8 +212,17 @@ async def test_malformed_members_of_bulk_get_become_errors_of_their_own(gateway:
     docs = [5, {}, {"id": 5}, {"id": "_x"}, {"id": "a", "rev": "x"}, {"id": "a", "rev": 5}]
     answer = await gateway.ann.post("/notes/_bulk_get", json={"docs": docs})
     assert answer.status_code == 200
-    errors = [one["docs"][0]["error"]["error"] for one in answer.json()["results"]]
-    assert errors == ["bad_request", "illegal_docid", "illegal_docid", "illegal_docid", "bad_request", "bad_request"]
+    errors = [one["docs"][0]["error"] for one in answer.json()["results"]]
+    assert [(error["id"], error["rev"], error["error"]) for error in errors] == [
+        (None, None, "bad_request"),
+        (None, None, "bad_request"),
+        (None, None, "illegal_docid"),
+        ("_x", None, "illegal_docid"),
+        ("a", "x", "bad_request"),
+        ("a", None, "bad_request"),
+    ]
+    assert [one["id"] for one in answer.json()["results"]] == [None, None, None, "_x", "a", "a"]
+    assert [error["reason"] for error in errors[:2]] == ["document must be a JSON object"] * 2
     items = gateway.db.last("bulk_get")[1]
     assert all(isinstance(item, BulkGetItem) and item.error is not None for item in items)
 

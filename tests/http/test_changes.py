@@ -27,7 +27,11 @@ from tests.http.conftest import Ports
         ("timeout=0", ChangesQuery(timeout_s=0)),
         ("timeout=1500", ChangesQuery(timeout_s=1.5)),
         ("timeout=99999999", ChangesQuery(timeout_s=limits.FEED_TIMEOUT_MAX_SECONDS)),
-        ("limit=0", ChangesQuery(limit=1)),
+        ("limit=0", ChangesQuery(limit=0)),
+        ("feed=eventsource", ChangesQuery(feed="eventsource")),
+        ("since=3&last-event-id=5-3f2a", ChangesQuery(since=Since(Position(5), "3f2a"))),
+        ("Last-Event-ID=5&since=3", ChangesQuery(since=Since(Position(3)))),
+        ("last-event-id=%225-3f2a%22", ChangesQuery(since=Since(Position(5), "3f2a"))),
         ("limit=7&since=12-3f2a", ChangesQuery(limit=7, since=Since(Position(12), "3f2a"))),
         ("since=28%3A5-3f2a", ChangesQuery(since=Since(Position(28, 5), "3f2a"))),
         ("since=%2212%22", ChangesQuery(since=Since(Position(12)))),
@@ -80,10 +84,9 @@ async def test_the_query_wins_over_the_body_and_the_body_may_be_empty(gateway: P
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("feed=x", "feed"),
-        ("feed=eventsource", "feed"),
-        ("since=x", "x"),
-        ("since=1:2:3:4", "1:2:3:4"),
+        ("feed=x", "Supported `feed` types: normal, continuous, live, longpoll, eventsource"),
+        ("since=x", "Malformed sequence supplied in 'since' parameter."),
+        ("since=1:2:3:4", "Malformed sequence"),
         ("limit=x", "limit"),
         ("limit=-1", "limit"),
         ("style=x", "style"),
@@ -107,7 +110,7 @@ async def test_the_query_wins_over_the_body_and_the_body_may_be_empty(gateway: P
         ("filter=_doc_ids", "doc_ids"),
         ("filter=_doc_ids&doc_ids=x", "doc_ids"),
         ("filter=_doc_ids&doc_ids={}", "doc_ids"),
-        ("filter=_doc_ids&doc_ids=[1]", "doc_ids"),
+        ("filter=_doc_ids&doc_ids=[1]", "`doc_ids` filter parameter is not a list of doc ids."),
     ],
 )
 def test_wrong_options_are_named(query: str, said: str) -> None:

@@ -20,7 +20,6 @@ GET /_users/_all_docs|DELETE /_users/x|GET /_users/_changes|PUT /_users
 GET /_replicator/x|GET /_all_dbs|GET /_status|GET /_metrics
 """
 DATABASE = """
-GET _design_docs|POST _design_docs|POST _design_docs/queries|POST _all_docs/queries|POST _local_docs/queries
 GET _design/x|PUT _design/x|DELETE _design/x|GET _design/x/_info|GET _design/x/_view/y|POST _design/x/_view/y
 GET _design/x/_search/y|GET _design/x/_nouveau/y|GET _design/x/_show/y|GET _design/x/_list/y/z|GET _design/x/_rewrite/
 PUT _design/x/_update/y/z|GET _design/x/attachment|GET _design%2Fx|PUT _design/sync_gateway|DELETE _design/sync_gateway

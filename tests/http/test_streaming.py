@@ -12,6 +12,7 @@ import pytest
 
 from gateway.database import FeedRows, Heartbeat
 from gateway.errors import Unauthorized
+from gateway.model.positions import Position, Since
 from tests.http.conftest import ANN, Ports, listening
 from tests.http.fake import FakeFeed
 
@@ -114,6 +115,47 @@ async def test_a_continuous_feed_is_lines_and_ends_with_the_last_sequence(gatewa
         assert await wire.chunk() == b""
 
 
+async def test_an_eventsource_is_couchdbs_server_sent_events_and_has_no_end_of_its_own(gateway: Ports) -> None:
+    gateway.db.feed = FakeFeed([ROWS, Heartbeat(), MORE])
+    async with gateway.ann.stream("GET", "/notes/_changes?feed=eventsource") as answer:
+        assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("text/event-stream", "no-cache")
+        assert await answer.aread() == (
+            b'data: {"seq":"1-x","id":"a","changes":[]}\nid: "1-x"\n\n'
+            b'data: {"seq":"2-x","id":"b","changes":[]}\nid: "2-x"\n\n'
+            b"event: heartbeat\ndata: \n\n"
+            b'data: {"seq":"3-x","id":"c","changes":[]}\nid: "3-x"\n\n'
+        )
+
+
+async def test_an_eventsource_that_fails_breaks_off_so_that_browsers_ask_again(gateway: Ports) -> None:
+    gateway.db.feed = FakeFeed([ROWS, Unauthorized("the user was disabled")])
+    with pytest.raises(httpx.RemoteProtocolError):
+        await gateway.ann.get("/notes/_changes?feed=eventsource")
+
+
+async def test_a_browser_that_comes_back_goes_on_at_its_last_event(gateway: Ports) -> None:
+    headers = {"Last-Event-ID": '"12-3f2a"'}
+    await gateway.ann.get("/notes/_changes?feed=eventsource&since=3", headers=headers)
+    assert gateway.db.last("changes")[1].since == Since(Position(12), "3f2a")
+    await gateway.ann.get("/notes/_changes?feed=longpoll&since=3", headers=headers)
+    assert gateway.db.last("changes")[1].since == Since(Position(3))
+    await gateway.ann.get("/notes/_changes?feed=eventsource&since=3")
+    assert gateway.db.last("changes")[1].since == Since(Position(3))
+
+
+async def test_a_normal_feed_has_an_etag_of_its_reader_and_is_not_sent_again_unchanged(gateway: Ports) -> None:
+    first = await gateway.ann.get("/notes/_changes")
+    held = {"If-None-Match": first.headers["etag"]}
+    again = await gateway.ann.get("/notes/_changes", headers=held)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert (await gateway.public.get("/notes/_changes", headers=held, auth=("bob", "secret"))).status_code == 200
+    for kind in ("longpoll", "continuous", "eventsource"):
+        answer = await gateway.ann.get(f"/notes/_changes?feed={kind}", headers=held)
+        assert (answer.status_code, "etag" in answer.headers) == (200, False)
+    gateway.db.tag = "2"
+    assert (await gateway.ann.get("/notes/_changes", headers=held)).status_code == 200
+
+
 async def test_the_head_of_a_waiting_feed_comes_before_anything_happens(gateway: Ports) -> None:
     gateway.db.feed = FakeFeed([asyncio.Event()])
     async with feeding(gateway, "feed=continuous"):
@@ -210,6 +252,34 @@ async def test_a_slow_client_is_let_go(gateway: Ports, monkeypatch: pytest.Monke
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["public"], limit=1)
     writer.write(b"GET /notes/_changes?feed=continuous HTTP/1.1\r\n%b\r\n" % LOGIN)
     await asyncio.wait_for(gateway.db.feed.closed.wait(), 20)
+    writer.close()
+
+
+async def test_a_client_that_takes_nothing_of_a_plain_answer_is_let_go_too(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.limits.CLIENT_WRITE_SECONDS", 0.05)
+    caplog.set_level("INFO")
+    await gateway.ann.put("/notes/large", json={"text": "x" * 6_000_000})
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["public"], limit=65_536)
+    writer.write(b"GET /notes/large HTTP/1.1\r\n%b\r\n" % LOGIN * 3)
+    async with asyncio.timeout(20):
+        while "took nothing" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert len(await reader.read()) < 18_000_000  # it was cut off
+    writer.close()
+
+
+async def test_a_slow_client_that_goes_on_taking_is_not_let_go(gateway: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.CLIENT_WRITE_SECONDS", 0.5)
+    gateway.db.feed = FakeFeed([FeedRows([b'"%b"' % (b"x" * 8_000_000)])])
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["public"], limit=65_536)
+    writer.write(b"GET /notes/_changes?feed=continuous HTTP/1.0\r\n%b\r\n" % LOGIN)
+    taken = b""
+    while piece := await reader.read(600_000):
+        taken = taken[-100:] + piece
+        await asyncio.sleep(0.02)
+    assert taken.endswith(b'{"last_seq":"1-3f2a","pending":0}\n')
     writer.close()
 
 

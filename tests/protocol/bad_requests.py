@@ -105,9 +105,13 @@ def wrong_types() -> Iterator[Bad]:
         yield from _json("POST", f"/{endpoint}", {"a": 1}, {"a": None}, {"a": "1-x"}, {"a": {}}, {"a": [1]})
         yield from _json("POST", f"/{endpoint}", {"a": [None]}, {"a": ["x"]}, {"a": ["1-"]}, {"a": ["-1-a"]})
         yield from _json("POST", f"/{endpoint}", {"a": [["1-a"]]}, {"a": ["99999999999-a"]})
-    yield from _json("POST", "/_all_docs", {"keys": 1}, {"keys": {}}, {"keys": "a"}, {"startkey": 1}, {"key": []})
+    yield from _json("POST", "/_all_docs", {"keys": 1}, {"keys": {}}, {"keys": "a"}, {"startkey_docid": 1})
     yield from _json("POST", "/_all_docs", {"limit": -1}, {"limit": "x"}, {"limit": 1.5}, {"skip": True}, {"limit": []})
-    yield from _json("POST", "/_all_docs", {"include_docs": "yes"}, {"descending": 1}, {"queries": []})
+    yield from _json("POST", "/_all_docs", {"include_docs": "yes"}, {"descending": 1}, {"sorted": 5})
+    for endpoint in ("_all_docs", "_design_docs", "_local_docs"):
+        yield from _json("POST", f"/{endpoint}/queries", {}, {"queries": 1}, {"queries": {}}, {"queries": [1]}, [], "x")
+        yield from _json("POST", f"/{endpoint}/queries", {"queries": [{"limit": -1}]}, {"queries": [{"keys": "a"}]})
+    yield from _json("POST", "/_bulk_docs", {"docs": [1]}, {"docs": [{"_id": "new"}, {"_id": ""}]})
     yield from _json("POST", "/_changes", {"since": []}, {"since": True}, {"since": {}}, {"since": 1.5}, {"since": -1})
     yield from _json("POST", "/_changes", {"limit": "x"}, {"limit": -1}, {"style": 1}, {"feed": 1}, {"filter": []})
     yield from _json("POST", "/_changes", {"filter": "_doc_ids"}, {"filter": "_doc_ids", "doc_ids": "a"})
@@ -197,12 +201,17 @@ def queries() -> Iterator[Bad]:
         for value in ("-1", "NaN", "1e309", "Infinity", "x", "1.5", "", "-0.1", "99999999999999999999"):
             yield Bad("GET", f"/_changes?feed=continuous&{name}={value}")
     yield Bad("GET", "/_changes?feed=continuous&heartbeat=0")
-    for query in ("feed=unknown", "style=x", "filter=x", "filter=_doc_ids&doc_ids=x", "filter=_doc_ids&doc_ids={}"):
+    for query in ("feed=unknown", "feed=websocket", "last-event-id=x", "seq_interval=0", "seq_interval=x"):
+        yield Bad("GET", f"/_changes?{query}")
+    yield Bad("GET", "/_changes?feed=eventsource", headers={"Last-Event-ID": "x"})
+    for query in ("stable=x", "update=x", "stale=x", "sorted=x", "partition=x"):
+        yield Bad("GET", f"/_all_docs?{query}")
+    for query in ("style=x", "filter=x", "filter=_doc_ids&doc_ids=x", "filter=_doc_ids&doc_ids={}"):
         yield Bad("GET", f"/_changes?{query}")
     yield from (Bad("GET", f"/_changes?filter={name}", status=501) for name in ("_view", "x/y"))
     for query in ("", "&selector=x", "&selector=[]", "&selector={%22a%22:{%22$in%22:1}}", "&selector={}&fields={}"):
         yield Bad("GET", f"/_changes?filter=_selector{query}")
-    for key in ("x", "[", "1", "[]", "{}", "%22%5Cud800%22"):
+    for key in ("x", "[", "%22%5Cud800%22"):
         yield Bad("GET", f"/_all_docs?key={key}")
         yield Bad("GET", f"/_all_docs?startkey={key}")
     for query in ("keys=x", "keys={}", "keys=1", "keys=[1]&key=%22a%22", "skip=-1", "reduce=true", "group=true"):

@@ -138,7 +138,8 @@ async def proxy_to(target: str) -> AsyncIterator[Proxy]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         proxy._session = session
-        runner = web.ServerRunner(web.Server(proxy._handle, auto_decompress=False), shutdown_timeout=0.1)
+        server = web.Server(proxy._handle, auto_decompress=False)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -146,5 +147,9 @@ async def proxy_to(target: str) -> AsyncIterator[Proxy]:
             yield proxy
         finally:
             proxy.release()
+            connections = list(server.connections)
             with suppress(asyncio.CancelledError):
                 await runner.cleanup()
+            for connection in connections:  # a cleanup that was cancelled by one of them leaves the others open
+                if connection.transport is not None:
+                    connection.transport.abort()

@@ -169,20 +169,36 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(first.split(" ")[1]), headers, rest[: int(headers.get("content-length", 0))]
 
 
-# Several documents: each for itself
+# Several documents: what is malformed refuses all, what is refused is so for itself
 
-_DRAFTS: Final[tuple[Any, ...]] = (
+_MALFORMED: Final[tuple[Any, ...]] = (
     *(None, 1, "x", [], True, {"_id": 1}, {"_id": "_x"}, {"_id": "_local/"}, {"_id": "a", "_rev": "x"}),
     *({"_id": "a", "_unknown": 1}, {"_id": "a", "_deleted": 1}, {"_id": "a", "_attachments": 1}),
-    *({"_id": "_design/x"}, {"_id": "_local/x", "_rev": 1}, {"_id": "x" * 8_000}),
-    *({"_id": "a", "_attachments": {"a": {"data": "?"}}}, {"_id": "a", "_attachments": {"a": {"stub": True}}}),
-    *({"_id": "there"}, {"_id": "there", "_rev": "1-" + "a" * 32}),
+    *({"_id": "_design/x", "_unknown": 1}, {"_id": ""}, {"_id": None}),
 )
+_MALFORMED_REPLICATED: Final[tuple[Any, ...]] = ({"_id": "a"}, {"_id": "a", "_rev": "1-a", "_revisions": 1})
+_REFUSED: Final[tuple[Any, ...]] = (
+    *({"_id": "_design/x", "_rev": "1-a"}, {"_id": "_local/x", "_rev": 1}),
+    {"_id": "a", "_rev": "1-a", "_attachments": {"a": {"data": "?"}}},
+    {"_id": "a", "_rev": "1-a", "_attachments": {"a": {"stub": True}}},
+)
+_CONFLICTS: Final[tuple[Any, ...]] = ({"_id": "there"}, {"_id": "there", "_rev": "1-" + "a" * 32})
 
 
 @pytest.mark.parametrize("new_edits", [True, False])
-async def test_each_bad_document_of_a_bulk_has_an_error_of_its_own(new_edits: bool, victim: Victim) -> None:
-    drafts = list(_DRAFTS) if new_edits else [*_DRAFTS[:-2], {"_id": "a"}, {"_id": "a", "_rev": "1-a", "_revisions": 1}]
+async def test_one_malformed_document_of_a_bulk_refuses_them_all(new_edits: bool, victim: Victim) -> None:
+    good = [{"_id": "good", "_rev": "1-a"}] if not new_edits else [{"_id": "good"}, {"_id": "_local/good"}]
+    async with unharmed(victim):
+        for bad in _MALFORMED if new_edits else (*_MALFORMED, *_MALFORMED_REPLICATED):
+            body = json.dumps({"docs": [*good, bad], "new_edits": new_edits}).encode()
+            status, headers, answer = await victim.ask("POST", "/notes/_bulk_docs", body)
+            assert status == 400, bad
+            check_error(status, headers, answer)
+
+
+@pytest.mark.parametrize("new_edits", [True, False])
+async def test_each_refused_document_of_a_bulk_has_an_error_of_its_own(new_edits: bool, victim: Victim) -> None:
+    drafts = [*_REFUSED, *_CONFLICTS] if new_edits else _REFUSED
     async with unharmed(victim):
         body = json.dumps({"docs": drafts, "new_edits": new_edits}).encode()
         status, _, answer = await victim.ask("POST", "/notes/_bulk_docs", body)

@@ -21,7 +21,8 @@ async def test_each_document_has_its_own_result_in_order(notes: Place) -> None:
         {"_id": notes.name("d2"), "refuse": "no"},
         {"_id": taken},
         {"channels": notes.name("a")},
-        {"_id": "_bad"},
+        {"_id": f"_local/{notes.name('l')}", "mine": True},
+        {"_id": "_design/mine", "views": {}},
     )
     assert results[0] == {"ok": True, "id": notes.name("d1"), "rev": results[0]["rev"]}
     assert {key: results[1][key] for key in ("id", "error", "reason")} == {
@@ -31,8 +32,43 @@ async def test_each_document_has_its_own_result_in_order(notes: Place) -> None:
     }
     assert results[2]["error"] == "conflict"
     assert results[3]["ok"] is True
-    assert "error" in results[4]
+    assert results[4] == {"ok": True, "id": f"_local/{notes.name('l')}", "rev": "0-1"}
+    assert (results[5]["id"], results[5]["error"]) == ("_design/mine", "forbidden")
+    assert results[5]["reason"] == "You are not a db or server admin."
     assert sorted(await ann.held()) == sorted([taken, notes.name("d1"), results[3]["id"]])
+
+
+async def test_one_malformed_document_refuses_the_others_too(notes: Place) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    good: Doc = {"_id": notes.name("good"), "channels": notes.name("a")}
+    local: Doc = {"_id": f"_local/{notes.name('l')}"}
+    bad: list[tuple[Any, str]] = [
+        (1, "bad_request"),
+        ({"_id": "_bad"}, "illegal_docid"),
+        ({"_id": "_design/x", "_bad": 1}, "doc_validation"),
+        ({"_id": notes.name("d"), "_bad": 1}, "doc_validation"),
+    ]
+    for person in (ann, admin):
+        for doc, error in bad:
+            answer = await person.http.post("/_bulk_docs", json={"docs": [good, local, doc]})
+            assert (answer.status_code, answer.json()["error"]) == (400, error)
+        assert await person.status("GET", f"/{local['_id']}") == 404
+    assert await ann.held() == []
+
+
+async def test_a_replicated_document_past_a_limit_is_refused_alone(notes: Place) -> None:
+    ann = await notes.user("ann", notes.name("a"))
+    good: Doc = {"_id": notes.name("good"), "_rev": "1-a", "channels": notes.name("a")}
+    long: Doc = {"_id": "x" * 8_000, "_rev": "1-a"}
+    large: Doc = {"_id": notes.name("large"), "_rev": "1-a", "text": "x" * 8_000_000}
+    refused = await ann.bulk(good, long, large, new_edits=False)
+    assert [(one["id"], one["rev"], one["error"]) for one in refused] == [
+        (long["_id"], "1-a", "illegal_docid"),
+        (large["_id"], "1-a", "too_large"),
+    ]
+    assert await ann.held() == [good["_id"]]
+    answer = await ann.http.post("/_bulk_docs", json={"docs": [{"_id": notes.name("d")}, {"_id": "x" * 8_000}]})
+    assert (answer.status_code, answer.json()["error"]) == (400, "illegal_docid")
 
 
 async def test_replicated_revisions_answer_only_failures(notes: Place) -> None:

@@ -118,6 +118,16 @@ def _all_docs() -> list[Probe]:
     return [*probes, Probe("POST", "/_all_docs", body={"startkey": "d-03", "endkey": "zz"})]
 
 
+def _queries(path: str) -> list[Probe]:
+    """The same questions, all in one request; it is large, so the answer is the streamed form too."""
+    asked = [
+        {name: json.loads(value) for name, value in probe.parameters.items() if isinstance(value, str)}
+        for probe in _all_docs()
+        if probe.method == "GET"
+    ]
+    return [Probe("POST", path, more, {"queries": asked}) for more in ({}, {"include_docs": "true"})]
+
+
 def _changes() -> list[Probe]:
     several: list[Parameters] = [{}, {"style": "all_docs"}, {"include_docs": "true"}, {"descending": "true"}]
     several += [{"include_docs": "true", "conflicts": "true", "attachments": "true", "style": "all_docs"}]
@@ -133,6 +143,9 @@ def _changes() -> list[Probe]:
     ]
     several += [{"feed": "longpoll", "timeout": "1"}, {"feed": "longpoll", "since": "now", "timeout": "50"}]
     several += [{"feed": "continuous", "timeout": "50"}, {"feed": "continuous", "timeout": "50", "limit": "3"}]
+    several += [{"feed": "eventsource", "timeout": "50"}, {"feed": "eventsource", "timeout": "50", "limit": "3"}]
+    several += [{"feed": "eventsource", "timeout": "50", "include_docs": "true", "conflicts": "true"}]
+    several += [{"feed": "websocket"}]
     probes = _each("/_changes", *several)
     # A loss row names a document that the attacker once had (DESIGN rule 5), so only marks are looked for.
     for at in ("0", _position(0), _position(3), _position(-1)):
@@ -272,7 +285,18 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
     "/{db}/_find": _find,
     "/{db}/_security": lambda: _each("/_security", {}),
     "/{db}/_revs_limit": lambda: _each("/_revs_limit", {}),
-    "/{db}/_local_docs": lambda: _each("/_local_docs", {}, {"include_docs": "true"}),
+    "/{db}/_all_docs/queries": lambda: _queries("/_all_docs/queries"),
+    "/{db}/_design_docs": lambda: [
+        *_each("/_design_docs", {}, {"include_docs": "true"}, {"keys": '["_design/zq7design", "zq7deep"]'}),
+        Probe("POST", "/_design_docs", body={"keys": ["_design/zq7design", "zq7deep"]}),
+    ],
+    "/{db}/_design_docs/queries": lambda: _queries("/_design_docs/queries"),
+    "/{db}/_local_docs": lambda: [
+        *_each("/_local_docs", {}, {"include_docs": "true"}, {"startkey": '"_local/a"', "descending": "true"}),
+        *_each("/_local_docs", {"keys": '["_local/zq7checkpoint", "zq7deep"]', "include_docs": "true"}),
+        Probe("POST", "/_local_docs", body={"keys": ["_local/zq7checkpoint", "zq7deep"]}),
+    ],
+    "/{db}/_local_docs/queries": lambda: _queries("/_local_docs/queries"),
     "/{db}/_local/{id}": _local,
     "/{db}/_local": lambda: _each("/_local", {}),
     "/{db}/_local/{id}/{attachment...}": lambda: _each("/_local/zq7checkpoint/zq7att.txt", {}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from typing import Any
+
 import pytest
 
 from tests.protocol.pouch import ClientError, Driver
@@ -92,6 +95,48 @@ async def test_changes_in_pages_end_with_the_last_position(notes: Place, driver:
     done = await feed.event("complete")
     assert [row["id"] for row in done["results"]] == ids
     assert done["last_seq"] == await ann.now()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"limit": 2},
+        {"limit": 2, "since": "now"},
+        {"descending": True},
+        {"descending": True, "limit": 1},
+        {"include_docs": True, "conflicts": True},
+        {"include_docs": True, "attachments": True},
+        {"style": "all_docs", "seq_interval": 2, "batch_size": 2},
+        {"style": "all_docs", "include_docs": True, "conflicts": True, "batch_size": 1},
+        {"heartbeat": 2000, "timeout": 5000},
+        {"heartbeat": False, "timeout": False},
+        {"return_docs": False},
+        {"query_params": {"active_only": "true"}},
+    ],
+    ids="-".join,
+)
+async def test_changes_with_each_of_pouchdbs_options(notes: Place, driver: Driver, options: dict[str, Any]) -> None:
+    ann, bob = await notes.user("ann", notes.name("a")), await notes.user("bob", notes.name("b"))
+    plain, split, attached = notes.names("plain", "split", "attached")
+    await ann.put(plain, channels=notes.name("a"))
+    await bob.put(notes.name("theirs"), channels=notes.name("b"))
+    for rev in ("2-a", "2-b"):
+        await ann.replicate(split, rev, "1-r", channels=notes.name("a"))
+    data = base64.b64encode(b"text").decode()
+    await ann.put(attached, channels=notes.name("a"), _attachments={"t": {"content_type": "a/b", "data": data}})
+    expected = [plain, split, attached][:: -1 if options.get("descending") else 1][: options.get("limit")]
+    feed = await (await driver.remote(ann.url)).changes(**options)
+    done = await feed.event("complete")
+    rows = {row["id"]: row for row in feed.seen("change")}
+    assert list(rows) == ([] if options.get("since") else expected)
+    assert done["last_seq"]
+    if options.get("conflicts"):
+        assert rows[split]["doc"]["_conflicts"] == ["2-a"]
+    if options.get("attachments"):
+        assert rows[attached]["doc"]["_attachments"]["t"]["data"] == data
+    if options.get("style"):
+        assert [change["rev"] for change in rows[split]["changes"]] == ["2-b", "2-a"]
+        assert all(row["seq"] for row in rows.values())
 
 
 async def test_nano_reads_writes_and_follows(notes: Place, driver: Driver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from gateway import limits
 from gateway.callers import Caller
 from gateway.errors import Forbidden, InvalidLogin, MissingStub, NotFound
 from gateway.queries import AllDocsQuery, BulkGetItem, DocumentQuery
-from tests.routing.world import ADMIN, World
+from tests.routing.world import ADMIN, World, listed
 
 
 async def open_revs(world: World, caller: Caller, doc: str, revs: Any, *, latest: bool = False) -> list[str]:
@@ -33,7 +34,7 @@ async def bulk_get(
 
 
 async def all_docs(world: World, caller: Caller, **query: Any) -> tuple[list[str], int, int | None]:
-    answer = await world.database.all_docs(caller, AllDocsQuery(**query))
+    answer = await listed(await world.database.all_docs(caller, AllDocsQuery(**query)))
     return [row["key"] for row in answer["rows"]], answer["total_rows"], answer["offset"]
 
 
@@ -195,7 +196,7 @@ async def test_all_docs_counts_skips_and_limits_only_what_may_be_read(
 async def test_all_docs_by_keys_tells_unknown_and_hidden_ones_apart_for_nobody(shelf: World) -> None:
     ann = Caller("ann")
     keys: Sequence[Any] = ["c", "b", "unknown", "dead", 7, "c"]
-    answer = await shelf.database.all_docs(ann, AllDocsQuery(keys=keys, include_docs=True))
+    answer = await listed(await shelf.database.all_docs(ann, AllDocsQuery(keys=keys, include_docs=True)))
     rows = answer["rows"]
     assert [row.get("error") for row in rows] == [None, "not_found", "not_found", None, "not_found", None]
     assert {**rows[1], "key": ""} == {**rows[2], "key": ""}
@@ -208,17 +209,55 @@ async def test_all_docs_by_keys_tells_unknown_and_hidden_ones_apart_for_nobody(s
 
 async def test_all_docs_by_keys_hides_tombstones_that_may_not_be_read(shelf: World) -> None:
     bob = await shelf.user("bob", ["b"])
-    answer = await shelf.database.all_docs(bob, AllDocsQuery(keys=["dead", "b"]))
+    answer = await listed(await shelf.database.all_docs(bob, AllDocsQuery(keys=["dead", "b"])))
     assert [row.get("error") for row in answer["rows"]] == ["not_found", None]
 
 
 async def test_all_docs_includes_documents_with_their_readable_conflicts(branched: World) -> None:
     both, wes = await branched.user("both", ["a", "w"]), await branched.user("wes", ["w"])
     query = AllDocsQuery(include_docs=True, conflicts=True, update_seq=True)
-    answer = await branched.database.all_docs(both, query)
+    answer = await listed(await branched.database.all_docs(both, query))
     assert answer["rows"][0]["doc"]["_conflicts"] == ["2-m"]
     assert answer["update_seq"] == (await branched.database.info(both))["update_seq"]
-    assert "_conflicts" not in (await branched.database.all_docs(wes, query))["rows"][0]["doc"]
+    assert "_conflicts" not in (await listed(await branched.database.all_docs(wes, query)))["rows"][0]["doc"]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_listing_is_read_in_pages_and_lists_none_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch, descending: bool
+) -> None:
+    monkeypatch.setattr(limits, "LISTING_ROWS_COUNT", 3)
+    monkeypatch.setattr(limits, "PORTION_FIRST_COUNT", 2)
+    ann = await world.user("ann", ["a"])
+    ids = [f"d{number}" for number in range(8)]
+    for doc_id in ids:
+        await world.write(ann, doc_id, channels=["a"])
+    ids = ids[::-1] if descending else ids
+    query = AllDocsQuery(descending=descending, skip=1, limit=6, include_docs=True)
+    listing = await world.database.all_docs(ann, query)
+    assert (listing.head["total_rows"], listing.head["offset"]) == (8, 1)
+    pages = [[json.loads(row)["doc"]["_id"] for row in page] async for page in listing.pages]
+    assert [doc_id for page in pages for doc_id in page] == ids[1:7]
+    assert max(map(len, pages)) <= 3
+    listing = await world.database.all_docs(ann, AllDocsQuery(descending=descending))
+    first = [json.loads(row)["id"] for row in await anext(listing.pages)]
+    # What changes meanwhile is listed as it is when its page is read, or not at all.
+    revs = await world.listed(ann)
+    await world.write(ann, ids[0], revs[ids[0]], channels=["a"], again=True)
+    await world.write(ann, ids[5], revs[ids[5]], _deleted=True)
+    rest = [json.loads(row)["id"] async for page in listing.pages for row in page]
+    assert [*first, *rest] == [doc_id for doc_id in ids if doc_id != ids[5]]
+
+
+async def test_a_listing_ends_when_its_reader_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LISTING_ROWS_COUNT", 2)
+    ann = await world.user("ann", ["a"])
+    for number in range(4):
+        await world.write(ann, f"d{number}", channels=["a"])
+    listing = await world.database.all_docs(ann, AllDocsQuery())
+    await world.database.delete_principal("user", "ann")
+    with pytest.raises(InvalidLogin):
+        [page async for page in listing.pages]
 
 
 async def test_a_user_who_is_gone_is_told_so_in_the_middle_of_others_reads(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway import limits
-from gateway.errors import InvalidDocument, InvalidDocumentId, TooLarge
+from gateway.errors import BadRequest, InvalidDocument, InvalidDocumentId, TooLarge
 from gateway.model.drafts import draft
 from tests.routing.world import grafted
 
@@ -18,7 +18,7 @@ HEX = "ABCDEF0123456789ABCDEF0123456789"
 @pytest.mark.parametrize(
     ("doc", "error"),
     [
-        (3, InvalidDocument),
+        (3, BadRequest),
         ({}, InvalidDocumentId),
         ({"_id": ""}, InvalidDocumentId),
         ({"_id": 7}, InvalidDocumentId),
@@ -48,7 +48,7 @@ def test_a_history_that_does_not_belong_to_the_revision_is_refused(revisions: An
 
 
 def test_a_replicated_document_needs_a_revision() -> None:
-    with pytest.raises(InvalidDocument):
+    with pytest.raises(BadRequest, match="needs `_rev` or `_revisions`"):
         draft({"_id": "d"}, new_edits=False)
 
 

@@ -20,7 +20,7 @@ from gateway.queries import AllDocsQuery
 from gateway.settings.values import DatabaseSettings, GuestSettings
 from gateway.store.protocol import DatabaseStore, Index, PrincipalChange
 from tests.routing.following import Follower, copy_of
-from tests.routing.world import ADMIN, SYNC, World, grafted, until, world_in
+from tests.routing.world import ADMIN, SYNC, World, grafted, listed, until, world_in
 
 MANY = int(os.environ.get("ROUTING_EXAMPLES", "6"))
 QUIETLY = settings(
@@ -303,8 +303,8 @@ async def test_feeds_that_wait_get_what_a_feed_from_the_same_place_gives_at_the_
                 await doing.run(step)
             for follower, start in running:
                 await check_feed(world, follower, start)
-                listed = (await world.database.all_docs(follower.caller, AllDocsQuery()))["rows"]
-                assert {row["id"] for row in listed} == set(await world.listed(follower.caller))
+                rows = (await listed(await world.database.all_docs(follower.caller, AllDocsQuery())))["rows"]
+                assert {row["id"] for row in rows} == set(await world.listed(follower.caller))
         finally:
             for follower, _ in running:
                 await follower.stop()

@@ -18,7 +18,7 @@ from gateway.database import Database, Feed, FeedRows
 from gateway.embedded.server import EmbeddedServer
 from gateway.model.leaves import Leaf
 from gateway.model.positions import Since, parse_since
-from gateway.queries import AllDocsQuery, ChangesQuery, DocumentQuery, Outcome
+from gateway.queries import AllDocsQuery, ChangesQuery, DocumentQuery, Listing, Outcome
 from gateway.settings.values import DatabaseSettings, GuestSettings
 from gateway.store.protocol import DatabaseStore, DocumentRow, Index, PrincipalChange
 from gateway.store.sqlite import SqliteStore
@@ -151,7 +151,7 @@ class World:
         return [row["id"] for row in await self.changes(caller, since)]
 
     async def listed(self, caller: Caller) -> dict[str, str]:
-        answer = await self.database.all_docs(caller, AllDocsQuery())
+        answer = await listed(await self.database.all_docs(caller, AllDocsQuery()))
         return {row["id"]: row["value"]["rev"] for row in answer["rows"]}
 
     async def get(self, caller: Caller, doc_id: str, rev: str | None = None) -> Document:
@@ -206,6 +206,11 @@ def grafted(doc_id: str, *revs: str, **body: Any) -> Document:
         "_revisions": {"start": start, "ids": [rev.partition("-")[2] for rev in revs]},
         **body,
     }
+
+
+async def listed(listing: Listing) -> dict[str, Any]:
+    """A listing taken to its end: `total_rows`, `offset`, `rows`."""
+    return {**listing.head, "rows": [json.loads(row) async for page in listing.pages for row in page]}
 
 
 async def rows_of(feed: Feed) -> list[dict[str, Any]]:

@@ -295,6 +295,10 @@ async def test_documents_in_any_of_some_channels_are_listed_by_id(db: DatabaseSt
         assert await ids(IdRange(skip=1, limit=2), *names) == ["b", "c"]
         assert await ids(IdRange("c", "b"), *names) == []
         assert await ids(IdRange("zz"), *names) == ["é"]
+        assert await ids(IdRange("a", "c", after="b"), *names) == ["c"]
+        assert await ids(IdRange(after="b", limit=1), *names) == ["c"]
+        assert await ids(IdRange(descending=True, after="c"), *names) == ["b", "a"]
+        assert await ids(IdRange("c", "b", descending=True, inclusive_end=False, after="c"), *names) == []
 
 
 async def test_documents_in_channels_are_counted(db: DatabaseStore) -> None:

@@ -15,7 +15,6 @@ from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.message import MISSING, Missing, Params, Request, stream
 from gateway.embedded.reading import DocOptions
 from gateway.errors import BadParameter, BadRequest, TooLarge
-from gateway.mango.collation import STRING, rank
 
 _PAGE_BYTES = 4_000_000  # of JSON made at once
 _TABLES = {"_all_docs": "doc", "_design_docs": "doc", "_local_docs": "local"}
@@ -31,7 +30,6 @@ class Listing:
     low_included: bool = True
     high: str | None = None
     high_included: bool = True
-    empty: bool = False
     descending: bool = False
     skip: int = 0
     limit: int | None = None
@@ -51,6 +49,13 @@ class _Options:
             if name in self._body:
                 return self._body[name]
         return self._params.json(*names)
+
+    def text(self, *names: str) -> str | None:
+        for name in names:
+            value = self._body.get(name, self._params.get(name))
+            if isinstance(value, str):
+                return value
+        return None
 
     def flag(self, name: str, default: bool = False) -> bool:
         value = self._body.get(name)
@@ -102,29 +107,13 @@ def _bounded(listing: Listing, given: _Options) -> Listing:
     start, end = given.value("startkey", "start_key"), given.value("endkey", "end_key")
     included = given.flag("inclusive_end", True)
     if not isinstance(key := given.value("key"), Missing):
-        start, end, included = key, key, True
-    low, high = (end, start) if listing.descending else (start, end)
+        start, end = key, key
+    # Every id is a string, and CouchDB takes no key of another type for a bound, but the id that stands beside it.
+    first = start if isinstance(start, str) else given.text("startkey_docid", "start_key_doc_id")
+    last = end if isinstance(end, str) else given.text("endkey_docid", "end_key_doc_id")
+    low, high = (last, first) if listing.descending else (first, last)
     low_included, high_included = (included, True) if listing.descending else (True, included)
-    empty = False
-    for bound, is_low in ((low, True), (high, False)):
-        if isinstance(bound, (Missing, str)):
-            continue
-        # Every id is a string: whatever sorts on the far side of strings leaves nothing.
-        empty = empty or (rank(bound) > STRING) == is_low
-    low_text, high_text = low if isinstance(low, str) else None, high if isinstance(high, str) else None
-    if low_text is not None and high_text is not None and low_text > high_text and not empty:
-        raise BadParameter(
-            "No rows can match your key range, reverse your start_key and end_key or set descending="
-            + ("false" if listing.descending else "true")
-        )
-    return replace(
-        listing,
-        low=low_text,
-        low_included=low_included,
-        high=high_text,
-        high_included=high_included,
-        empty=empty,
-    )
+    return replace(listing, low=low, low_included=low_included, high=high, high_included=high_included)
 
 
 async def all_docs(request: Request) -> UpstreamResponse:
@@ -150,11 +139,10 @@ async def queries(request: Request) -> UpstreamResponse:
 async def _all_listings(database: EmbeddedDatabase, listings: list[Listing]) -> AsyncIterator[bytes]:
     yield b'{"results":['
     for at, listing in enumerate(listings):
-        if at:
-            yield b","
+        yield b",\r\n" if at else b"\r\n"
         async for piece in listing_json(database, listing, b""):
             yield piece
-    yield b"]}\n"
+    yield b"\r\n]}\n"
 
 
 async def listing_json(database: EmbeddedDatabase, listing: Listing, ending: bytes) -> AsyncIterator[bytes]:
@@ -165,14 +153,14 @@ async def listing_json(database: EmbeddedDatabase, listing: Listing, ending: byt
         head["offset"] = await database.reading(lambda connection: _offset(connection, listing))
     if listing.update_seq:
         head["update_seq"] = database.seq_text(database.writer.state.seq)
-    yield json_text.encode(head)[:-1] + b',"rows":['
+    yield json_text.encode(head)[:-1] + b',"rows":[\r\n'
     pages = _Keys(listing) if listing.keys is not None else _Range(listing)
-    before = b"\n"
+    before = b""
     while not pages.finished:
         if piece := await database.reading(pages.next_page):
             yield before + piece
-            before = b",\n"
-    yield b"\n]}" + ending
+            before = b",\r\n"
+    yield b"\r\n]}" + ending
 
 
 def _total(connection: sqlite3.Connection, listing: Listing) -> int | None:
@@ -203,7 +191,7 @@ class _Range:
         self._after: str | None = None
         self._skip = listing.skip
         self._left = listing.limit
-        self.finished = listing.empty or listing.limit == 0
+        self.finished = listing.limit == 0
 
     def _where(self) -> tuple[str, list[str]]:
         listing, parts, values = self._listing, [], []
@@ -245,7 +233,7 @@ class _Range:
         if self._left is not None:
             self._left -= len(made)
         self.finished = (len(made) == len(rows) < count) or self._left == 0
-        return b",\n".join(made)
+        return b",\r\n".join(made)
 
 
 def _row(connection: sqlite3.Connection, listing: Listing, id: str, rev: str) -> bytes:
@@ -298,7 +286,7 @@ class _Keys:
             if size > _PAGE_BYTES:
                 break
         self.finished = self._at >= len(self._keys)
-        return b",\n".join(made)
+        return b",\r\n".join(made)
 
     def _one(self, connection: sqlite3.Connection, key: Any, known: tuple[str, bool] | None) -> bytes:
         if known is None:

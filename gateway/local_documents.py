@@ -1,0 +1,43 @@
+"""`_local` documents: checkpoints of replicators, one namespace for each caller (DESIGN.md section 13)."""
+
+from __future__ import annotations
+
+from gateway import limits
+from gateway.callers import Caller
+from gateway.couch.upstream import Document
+from gateway.errors import BadRequest, NotFound, TooLarge
+from gateway.json_text import encode
+from gateway.model.drafts import check_id
+from gateway.store.protocol import DatabaseStore
+
+
+class LocalDocuments:
+    """Those of one database. Ids are with their `_local/`."""
+
+    def __init__(self, store: DatabaseStore) -> None:
+        self._store = store
+
+    async def get(self, caller: Caller, doc_id: str) -> Document:
+        """Raises NotFound."""
+        found = await self._store.local_get(caller.namespace, doc_id)
+        if found is None:
+            raise NotFound
+        rev, body = found
+        return {"_id": doc_id, "_rev": rev, **body}
+
+    async def put(self, caller: Caller, doc: Document) -> str:
+        """The new revision `0-N`. Raises Conflict, BadRequest, TooLarge."""
+        doc_id, rev = check_id(doc.get("_id")), doc.get("_rev")
+        if rev is not None and not isinstance(rev, str):
+            raise BadRequest("_rev must be a string")
+        if doc.get("_deleted") is True:
+            await self._store.local_delete(caller.namespace, doc_id, rev)
+            return "0-0"
+        body = {key: value for key, value in doc.items() if not key.startswith("_")}
+        if len(encode(body)) > limits.LOCAL_DOCUMENT_BYTES:
+            raise TooLarge(f"a local document may have {limits.LOCAL_DOCUMENT_BYTES} bytes (LOCAL_DOCUMENT_BYTES)")
+        return await self._store.local_put(caller.namespace, doc_id, rev, body)
+
+    async def delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
+        """Raises NotFound, Conflict."""
+        await self._store.local_delete(caller.namespace, doc_id, rev)
