@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from gateway import limits
 from gateway.accounts import Accounts
+from gateway.attachments import Attachments
 from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
 from gateway.auth.sessions import Session
 from gateway.callers import Caller
+from gateway.couch.address import document_path
 from gateway.couch.batching import Batcher
 from gateway.couch.revision_cache import RevisionCache, RevisionReader
 from gateway.couch.upstream import Document, Upstream, UpstreamDatabase, UpstreamResponse
 from gateway.documents import Documents
 from gateway.errors import (
-    Conflict,
     Forbidden,
     GatewayError,
     InvalidLogin,
@@ -45,11 +44,22 @@ from gateway.listing import Listings
 from gateway.local_documents import LocalDocuments
 from gateway.mango.matching import Matching
 from gateway.mango.query import Find
-from gateway.model.drafts import Draft, check_id
+from gateway.model.drafts import check_id
 from gateway.model.names import GUEST
 from gateway.model.positions import Position
 from gateway.model.routing import ADMIN, Writer
-from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Listing, Outcome
+from gateway.queries import (
+    AllDocsQuery,
+    BulkGetItem,
+    BulkGetResult,
+    ChangesQuery,
+    DocumentQuery,
+    Listing,
+    Outcome,
+    RevisionPart,
+    UploadedAttachment,
+)
+from gateway.revision_parts import RevisionParts
 from gateway.routing.batches import sort_out
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import Resolver
@@ -62,6 +72,7 @@ from gateway.syncfn.runtime import SyncFunction
 __all__ = ["CaughtUp", "Database", "Feed", "FeedRows", "Heartbeat"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _USERS_KEPT = 10_000
 
 
@@ -112,6 +123,8 @@ class Database:
         self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
         self._local = LocalDocuments(store)
         self._listings = Listings(store, viewers, self._documents)
+        self._attachments = Attachments(self._documents, self._writes, upstream, self.document)
+        self._parts = RevisionParts(self._documents, upstream)
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
         self._viewers = viewers
@@ -317,9 +330,21 @@ class Database:
 
     async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
         """`[{"ok": doc} | {"missing": rev}]`; NotFound for "all" of a document that the caller cannot see."""
-        if caller.is_admin:
-            return list(await self._admin_get(doc_id, query))
         return await self._documents.open_revs(caller, doc_id, query)
+
+    async def document_related(self, caller: Caller, doc_id: str, query: DocumentQuery) -> RevisionPart | Document:
+        """`document` with its attachments behind it; just the document when none follows. Not for administrators."""
+        return await self._parts.related(caller, doc_id, query)
+
+    async def open_revs_parts(self, caller: Caller, doc_id: str, query: DocumentQuery) -> AsyncIterator[RevisionPart]:
+        """`open_revs` as the parts of a multipart answer. Not for administrators."""
+        return await self._parts.open_revs(caller, doc_id, query)
+
+    async def bulk_get_parts(
+        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, latest: bool
+    ) -> AsyncIterator[RevisionPart]:
+        """`bulk_get` as the parts of a multipart answer."""
+        return await self._parts.bulk_get(caller, items, revs=revs, latest=latest)
 
     async def _admin_get(self, doc_id: str, query: DocumentQuery) -> Any:
         flags = {
@@ -329,10 +354,8 @@ class Database:
         }
         if query.rev is not None:
             flags["rev"] = query.rev
-        if query.open_revs is not None:
-            flags["open_revs"] = "all" if query.open_revs == "all" else json.dumps(list(query.open_revs))
         text = "&".join(f"{name}={quote(value, safe='')}" for name, value in flags.items())
-        return await self._upstream_json("GET", f"/{_path(doc_id)}", query=text)
+        return await self._upstream_json("GET", document_path(doc_id), query=text)
 
     async def _upstream_json(self, method: str, path: str, *, query: str = "", body: Any = None) -> Any:
         headers = {"accept": "application/json"}
@@ -356,11 +379,7 @@ class Database:
         self, caller: Caller, doc_id: str, name: str, rev: str | None, method: str, headers: Mapping[str, str]
     ) -> UpstreamResponse:
         """GET or HEAD of one attachment of a readable revision, streamed from the upstream."""
-        if not caller.is_admin:
-            rev = (await self._documents.readable_leaf(caller, doc_id, rev)).rev
-        path = f"/{_path(doc_id)}/{'/'.join(quote(part, safe='') for part in name.split('/'))}"
-        query = f"rev={quote(rev, safe='')}" if rev is not None else ""
-        return await self._upstream.request(method, path, query=query, headers=headers)
+        return await self._attachments.open(caller, doc_id, name, rev, method, headers)
 
     async def bulk_get(
         self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
@@ -462,20 +481,24 @@ class Database:
                     outcomes[at] = await self._write_design(caller, doc, new_edits)
             except GatewayError as error:
                 outcomes[at] = Outcome(doc["_id"], error=error)
-        author = Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
         if batch.drafts:
-            written = await self._write([one for _, one in batch.drafts], author)
+            written = await self._unless_gone(
+                self._writes.write([one for _, one in batch.drafts], self._author(caller))
+            )
             outcomes |= {at: outcome for (at, _), outcome in zip(batch.drafts, written, strict=True)}
         return [outcomes[at] for at in range(len(docs))]
 
-    async def _write(self, drafts: Sequence[Draft], author: Author) -> list[Outcome]:
+    async def _unless_gone(self, writing: Awaitable[T]) -> T:
         try:
-            return await self._writes.write(drafts, author)
+            return await writing
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._gone and task is not None and not task.cancelling():
                 raise UnknownDatabase from None  # the write was given up, not its request
             raise
+
+    def _author(self, caller: Caller) -> Author:
+        return Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
 
     async def _writer(self, caller: Caller) -> Writer:
         if caller.user is None:
@@ -496,34 +519,22 @@ class Database:
             raise from_status(409 if result.error == "conflict" else 400, result.error, result.reason)
         return Outcome(doc["_id"], result.rev)
 
-    async def put_attachment(
-        self, caller: Caller, doc_id: str, name: str, rev: str | None, content_type: str, data: bytes
+    async def write_related(
+        self, caller: Caller, doc: Document, contents: AsyncIterator[AsyncIterator[bytes]], *, new_edits: bool = True
     ) -> Outcome:
-        """A new revision with the attachment added or replaced, under the sync function."""
-        doc = await self._to_edit(caller, doc_id, rev, may_be_new=True)
-        added = {"content_type": content_type, "data": base64.b64encode(data).decode()}
-        doc["_attachments"] = {**doc.get("_attachments", {}), name: added}
-        return await self.write(caller, doc)
+        """A document whose attachments follow it, under the sync function: `contents` in their order, streamed."""
+        return await self._unless_gone(
+            self._attachments.put_document(self._author(caller), doc, contents, new_edits=new_edits)
+        )
+
+    async def put_attachment(
+        self, caller: Caller, doc_id: str, name: str, rev: str | None, uploaded: UploadedAttachment
+    ) -> Outcome:
+        """A new revision with the attachment added or replaced, under the sync function; streamed."""
+        return await self._unless_gone(self._attachments.put(caller, self._author(caller), doc_id, name, rev, uploaded))
 
     async def delete_attachment(self, caller: Caller, doc_id: str, name: str, rev: str | None) -> Outcome:
-        doc = await self._to_edit(caller, doc_id, rev, may_be_new=False)
-        if name not in doc.get("_attachments", {}):
-            raise NotFound("Document is missing attachment")
-        doc["_attachments"] = {other: stub for other, stub in doc["_attachments"].items() if other != name}
-        return await self.write(caller, doc)
-
-    async def _to_edit(self, caller: Caller, doc_id: str, rev: str | None, *, may_be_new: bool) -> Document:
-        """The document to change: `rev` must be its current revision, or None for a new one."""
-        check_id(doc_id)
-        try:
-            doc = await self.document(caller, doc_id, DocumentQuery())
-        except NotFound:
-            if rev is not None or not may_be_new:
-                raise
-            return {"_id": doc_id}
-        if doc["_rev"] != rev:
-            raise Conflict
-        return doc
+        return await self.write(caller, await self._attachments.editable(caller, doc_id, name, rev))
 
     # Local documents, one namespace for each caller
 
@@ -584,11 +595,3 @@ class Database:
             "refused_count": self._writes.refused_count,
             "feeds_waiting": len(self._wakes),
         }
-
-
-def _path(doc_id: str) -> str:
-    """A document's path: the slash of `_design/` stays, every other is encoded."""
-    for prefix in ("_design/", "_local/"):
-        if doc_id.startswith(prefix):
-            return prefix + quote(doc_id.removeprefix(prefix), safe="")
-    return quote(doc_id, safe="")

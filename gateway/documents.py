@@ -12,6 +12,7 @@ from gateway.callers import Caller
 from gateway.couch.batching import Batcher
 from gateway.couch.lanes import Call, Lane
 from gateway.couch.revision_cache import RevisionReader
+from gateway.couch.revision_stream import AttachmentOptions, read_revision
 from gateway.couch.upstream import Document, RevisionRef
 from gateway.errors import Deleted, Forbidden, GatewayError, NotFound, UnreadableDocument
 from gateway.feeds.viewer import Viewer
@@ -36,19 +37,25 @@ class Seen:
     def winner(self) -> Leaf | None:
         return self.leaves[0] if self.leaves else None
 
-    def resolve(self, rev: str, *, latest: bool) -> Leaf | None:
-        """The readable leaf for `rev`; with `latest` a readable leaf that descends from it, else that revision."""
-        if latest:
-            for leaf in self.readable:
-                if leaf.rev == rev or rev in leaf.ancestors:
-                    return leaf
-        for leaf in (*self.readable, *self.graceful):
-            if leaf.rev == rev:
-                return leaf
-        return None
+    def resolve(self, rev: str, *, latest: bool) -> list[Leaf]:
+        """The readable leaf for `rev`; with `latest` all readable leaves that descend from it, else that revision."""
+        above = [leaf for leaf in self.readable if leaf.rev == rev or rev in leaf.ancestors] if latest else []
+        return above or [leaf for leaf in (*self.readable, *self.graceful) if leaf.rev == rev][:1]
 
 
 UNSEEN = Seen()
+_STUBS = AttachmentOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One revision of an answer; `ref` is what the caller may read of it, `missing` what he is told instead."""
+
+    id: str
+    rev: str | None  # as it was asked for, or the leaf that was found
+    ref: RevisionRef | None
+    missing: dict[str, Any]
+    atts_since: Sequence[str] | None = None
 
 
 class Documents:
@@ -95,10 +102,12 @@ class Documents:
         return self._choose(seen, rev, latest)
 
     def _choose(self, seen: Seen, rev: str | None, latest: bool) -> Leaf:
+        if latest and seen.winner in seen.readable:
+            rev = None  # as CouchDB: the winner, whatever the revision
         if rev is not None:
             found = seen.resolve(rev, latest=latest)
-            if found is not None:
-                return found
+            if found:
+                return found[0]
             if any(leaf.rev == rev for leaf in seen.leaves):
                 raise self._hidden()
             raise NotFound
@@ -116,81 +125,102 @@ class Documents:
         return NotFound() if self._hide_existence else Forbidden()
 
     async def document(self, caller: Caller, doc_id: str, query: DocumentQuery) -> Document:
+        ref, doc, meta = await self.open(caller, doc_id, query)
+        return complete(await self._with_attachments(ref, doc, query), meta, revs=query.revs)
+
+    async def open(
+        self, caller: Caller, doc_id: str, query: DocumentQuery
+    ) -> tuple[RevisionRef, Document, dict[str, Any]]:
+        """The revision that is asked for, its document with stubs, and the members that are asked for beside it."""
         seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         leaf = self._choose(seen, query.rev, query.latest)
-        doc = await self._body(RevisionRef(doc_id, leaf.rev), attachments=query.attachments)
+        ref = RevisionRef(doc_id, leaf.rev)
+        doc = await self._body(ref, attachments=False)
         if doc is None:
             raise NotFound
-        revisions = doc.get("_revisions")
-        shown = _shown(doc, revs=query.revs)
-        if query.revs_info and revisions is not None:
-            available = {one.rev for one in (*seen.readable, *seen.graceful)}
-            shown["_revs_info"] = [{"rev": rev, "status": _status(rev, available, seen)} for rev in history(revisions)]
-        others = [other for other in seen.readable if other.rev != leaf.rev]
-        if query.conflicts and (live := [other.rev for other in others if not other.deleted]):
-            shown["_conflicts"] = live
-        if query.deleted_conflicts and (dead := [other.rev for other in others if other.deleted]):
-            shown["_deleted_conflicts"] = dead
-        if query.local_seq:
-            shown["_local_seq"] = seen.seq
-        return shown
+        return ref, doc, _meta(seen, leaf, doc.get("_revisions"), query) if query.has_meta else {}
+
+    async def _with_attachments(self, ref: RevisionRef, doc: Document, query: DocumentQuery) -> Document:
+        options = _options(query)
+        if not doc.get("_attachments") or options == _STUBS:
+            return doc
+        read = await read_revision(self._batcher.database, ref, options, revs=query.revs)
+        if read is None:
+            raise NotFound
+        return read
 
     async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
+        wanted = await self.wanted_revs(caller, doc_id, query)
+        refs = list(dict.fromkeys(one.ref for one in wanted if one.ref is not None))
+        found: list[Document | None]
+        if query.atts_since is None and not query.att_encoding_info:
+            found = await self.bodies(refs, attachments=query.attachments)
+        else:
+            bodies = zip(refs, await self.bodies(refs, attachments=False), strict=True)
+            found = [None if doc is None else await self._with_attachments(ref, doc, query) for ref, doc in bodies]
+        docs = dict(zip(refs, found, strict=True))
+        answers: list[dict[str, Any]] = []
+        for one in wanted:
+            doc = docs.get(one.ref) if one.ref is not None else None
+            answers.append(one.missing if doc is None else {"ok": complete(doc, {}, revs=query.revs)})
+        return answers
+
+    async def wanted_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[Wanted]:
+        """The revisions that `open_revs` asks for. Raises NotFound for all of a document that cannot be seen."""
         seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         if query.open_revs == "all" or query.open_revs is None:
             if not seen.readable:
                 raise NotFound
-            wanted: list[tuple[str, str | None]] = [(leaf.rev, leaf.rev) for leaf in seen.readable]
+            asked = [(leaf.rev, [leaf]) for leaf in seen.readable]
         else:
-            wanted = []
-            for rev in dict.fromkeys(query.open_revs):
-                found = seen.resolve(rev, latest=query.latest)
-                wanted.append((rev, found.rev if found else None))
-        refs = list(dict.fromkeys(RevisionRef(doc_id, rev) for _, rev in wanted if rev is not None))
-        docs = dict(zip(refs, await self._bodies(refs, attachments=query.attachments), strict=True))
-        answers: list[dict[str, Any]] = []
-        told: set[str] = set()
-        for asked, resolved in wanted:
-            doc = docs.get(RevisionRef(doc_id, resolved)) if resolved is not None else None
-            if doc is None:
-                answers.append({"missing": asked})
-            elif doc["_rev"] not in told:
-                told.add(doc["_rev"])
-                answers.append({"ok": _shown(doc, revs=query.revs)})
-        return answers
+            asked = [(rev, seen.resolve(rev, latest=query.latest)) for rev in dict.fromkeys(query.open_revs)]
+        wanted: dict[str, Wanted] = {}
+        for rev, leaves in asked:
+            missing = {"missing": rev}
+            for leaf in leaves:
+                ref = RevisionRef(doc_id, leaf.rev)
+                wanted.setdefault(leaf.rev, Wanted(doc_id, leaf.rev, ref, missing, query.atts_since))
+            if not leaves:
+                wanted.setdefault(rev, Wanted(doc_id, rev, None, missing))
+        return list(wanted.values())
 
     async def bulk_get(
         self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
     ) -> list[BulkGetResult]:
+        chosen = await self.chosen(caller, items, latest=latest)
+        refs = list(dict.fromkeys(one.ref for some in chosen for one in some if one.ref is not None))
+        since = {one.ref: one.atts_since for some in chosen for one in some if one.ref and one.atts_since is not None}
+        docs = dict(zip(refs, await self.bodies(refs, attachments=attachments), strict=True))
+        for ref, known in since.items():
+            if (doc := docs[ref]) is not None and doc.get("_attachments"):
+                options = AttachmentOptions(since=known)
+                docs[ref] = await read_revision(self._batcher.database, ref, options, revs=True)
+        results = []
+        for item, some in zip(items, chosen, strict=True):
+            answers: list[dict[str, Any]] = []
+            for one in some:
+                doc = docs.get(one.ref) if one.ref is not None else None
+                answers.append({"error": one.missing} if doc is None else {"ok": complete(doc, {}, revs=revs)})
+            results.append(BulkGetResult(item.id, answers))
+        return results
+
+    async def chosen(self, caller: Caller, items: Sequence[BulkGetItem], *, latest: bool) -> list[list[Wanted]]:
+        """For each item the revisions to answer, or one that says what is wrong."""
         seen = await self.look(caller, {item.id for item in items if item.error is None})
-        chosen: list[list[tuple[str | None, RevisionRef | None]]] = []
+        chosen: list[list[Wanted]] = []
         for item in items:
             its = seen.get(item.id, UNSEEN)
             if item.error is not None:
-                chosen.append([])
-            elif item.rev is None:
-                leaves = [(leaf.rev, RevisionRef(item.id, leaf.rev)) for leaf in its.readable]
-                chosen.append([*leaves] if leaves else [(None, None)])
-            else:
-                found = its.resolve(item.rev, latest=latest)
-                chosen.append([(item.rev, RevisionRef(item.id, found.rev) if found else None)])
-        refs = list(dict.fromkeys(ref for some in chosen for _, ref in some if ref is not None))
-        docs = dict(zip(refs, await self._bodies(refs, attachments=attachments), strict=True))
-        results = []
-        for item, some in zip(items, chosen, strict=True):
-            if item.error is not None:
-                body = item.error.body()
-                results.append(BulkGetResult(item.id, [{"error": {"id": item.id or None, "rev": item.rev, **body}}]))
+                told = {"id": item.id or None, "rev": item.rev, **item.error.body()}
+                chosen.append([Wanted(item.id, item.rev, None, told)])
                 continue
-            answers: list[dict[str, Any]] = []
-            for rev, ref in some:
-                doc = docs.get(ref) if ref is not None else None
-                if doc is None:
-                    answers.append({"error": _missing(item.id, rev)})
-                else:
-                    answers.append({"ok": _shown(doc, revs=revs)})
-            results.append(BulkGetResult(item.id, answers))
-        return results
+            leaves = its.readable if item.rev is None else its.resolve(item.rev, latest=latest)
+            missing = _missing(item.id, item.rev)
+            chosen.append(
+                [Wanted(item.id, leaf.rev, RevisionRef(item.id, leaf.rev), missing, item.atts_since) for leaf in leaves]
+                or [Wanted(item.id, item.rev, None, missing)]
+            )
+        return chosen
 
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """What of `revs` the caller cannot know to be there. A hidden revision is missing to him: if he sends it, the
@@ -217,7 +247,7 @@ class Documents:
         several = {doc_id for doc_id, revs in rows if len(revs) > 1} if conflicts else ()
         alive = await self._live_leaves(several) if several else {}
         refs = [RevisionRef(doc_id, revs[0]) if revs else None for doc_id, revs in rows]
-        read = iter(await self._bodies([ref for ref in refs if ref is not None], attachments=attachments))
+        read = iter(await self.bodies([ref for ref in refs if ref is not None], attachments=attachments))
         docs: list[Document | None] = []
         for ref, (doc_id, revs) in zip(refs, rows, strict=True):
             doc = next(read) if ref is not None else None
@@ -240,9 +270,9 @@ class Documents:
         return await self._store.read(read)
 
     async def _body(self, ref: RevisionRef, *, attachments: bool) -> Document | None:
-        return (await self._bodies([ref], attachments=attachments))[0]
+        return (await self.bodies([ref], attachments=attachments))[0]
 
-    async def _bodies(self, refs: Sequence[RevisionRef], *, attachments: bool) -> list[Document | None]:
+    async def bodies(self, refs: Sequence[RevisionRef], *, attachments: bool) -> list[Document | None]:
         """Bodies with `_revisions`, through the cache; those that have attachments to be sent along, from upstream.
 
         One that cannot be read is missing: it must not stop a feed or a whole bulk.
@@ -262,6 +292,37 @@ def _shown(doc: Document, *, revs: bool) -> Document:
     if not revs:
         doc.pop("_revisions", None)
     return doc
+
+
+def complete(doc: Document, meta: Mapping[str, Any], *, revs: bool) -> Document:
+    """The document with what is asked for beside it, its members in CouchDB's order."""
+    attachments = doc.get("_attachments")
+    ordered = {name: value for name, value in doc.items() if name not in ("_revisions", "_attachments")}
+    if revs and "_revisions" in doc:
+        ordered["_revisions"] = doc["_revisions"]
+    ordered |= meta
+    if attachments is not None:
+        ordered["_attachments"] = attachments
+    return ordered
+
+
+def _meta(seen: Seen, leaf: Leaf, revisions: object, query: DocumentQuery) -> dict[str, Any]:
+    meta: dict[str, Any] = {}
+    if query.revs_info and revisions is not None:
+        available = {one.rev for one in (*seen.readable, *seen.graceful)}
+        meta["_revs_info"] = [{"rev": rev, "status": _status(rev, available, seen)} for rev in history(revisions)]
+    others = [other for other in seen.readable if other.rev != leaf.rev]
+    if query.conflicts and (live := [other.rev for other in others if not other.deleted]):
+        meta["_conflicts"] = live
+    if query.deleted_conflicts and (dead := [other.rev for other in others if other.deleted]):
+        meta["_deleted_conflicts"] = dead
+    if query.local_seq:
+        meta["_local_seq"] = seen.seq
+    return meta
+
+
+def _options(query: DocumentQuery) -> AttachmentOptions:
+    return AttachmentOptions(query.attachments, query.atts_since, query.att_encoding_info)
 
 
 def _status(rev: str, available: set[str], seen: Seen) -> str:

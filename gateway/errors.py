@@ -120,6 +120,20 @@ class NotImplementedHere(GatewayError):
     status, error, code = 501, "not_implemented", "CG1012"
 
 
+class RangeNotSatisfiable(GatewayError):
+    """`Range` names bytes that the attachment does not have."""
+
+    status, error, code = 416, "requested_range_not_satisfiable", "CG1013"
+    default_reason = "Requested range not satisfiable"
+
+
+class DigestMismatch(BadRequest):
+    """An attachment's bytes are not those that its `digest` names."""
+
+    error, code = "content_md5_mismatch", "CG1014"
+    default_reason = "Possible message corruption."
+
+
 class InvalidQuery(BadRequest):
     """A Mango query that CouchDB refuses, with CouchDB's own name for what is wrong (`bad_arg`, …)."""
 
@@ -302,6 +316,7 @@ def from_status(status: int, error: str, reason: str) -> GatewayError:
     """The error class for an answer of the upstream, keeping its reason; 5xx becomes UpstreamError."""
     by_name: dict[tuple[int, str], type[GatewayError]] = {
         (400, "illegal_docid"): InvalidDocumentId,
+        (400, "content_md5_mismatch"): DigestMismatch,
         (400, "doc_validation"): InvalidDocument,
         (400, "invalid_design_doc"): InvalidDesign,
         (400, "compilation_error"): CompilationError,
@@ -321,6 +336,7 @@ def from_status(status: int, error: str, reason: str) -> GatewayError:
         412: PreconditionFailed,
         413: TooLarge,
         415: UnsupportedMedia,
+        416: RangeNotSatisfiable,
     }
     kind = by_name.get((status, error)) or by_status.get(status, UpstreamError)
     return kind(reason)

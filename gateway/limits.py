@@ -7,6 +7,10 @@ from typing import Final
 # Requests
 DOCUMENT_BYTES: Final = 8_000_000  # CouchDB's max_document_size
 BODY_BYTES: Final = 64_000_000  # one request body, as CouchDB's max_http_request_size
+ATTACHMENT_BYTES: Final = 1_073_741_824  # one attachment that is streamed, as CouchDB's max_attachment_size
+UPLOADS_COUNT: Final = 100  # attachments and multipart documents that are being received by one process
+MULTIPART_PARTS_COUNT: Final = 1_000  # of one multipart document: attachments that follow it
+MULTIPART_HEADERS_BYTES: Final = 16_384  # of one part
 JSON_DEPTH: Final = 500  # nesting of arrays and objects in a body
 DOCUMENT_ID_BYTES: Final = 7_168  # CouchDB's default is infinity; URLs end near 8 kB
 HEADER_BYTES: Final = 16_384
@@ -164,8 +168,9 @@ STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
 EMBEDDED_COMMIT_ROWS_COUNT: Final = 5_000  # about as many rows in one transaction of waiting writes
 EMBEDDED_READERS_COUNT: Final = 4  # reading threads of one embedded server
 EMBEDDED_QUERIES_COUNT: Final = 2  # threads for _find and selector filters, which may scan everything
+EMBEDDED_CONTENT_COUNT: Final = 2  # threads for the bytes of attachments
 EMBEDDED_FEED_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the file again
-EMBEDDED_CHUNK_BYTES: Final = 262_144  # of an attachment, as stored and streamed
+EMBEDDED_CHUNK_BYTES: Final = 65_536  # of an attachment, as stored and streamed
 EMBEDDED_INLINE_ATTACHMENTS_BYTES: Final = 64_000_000  # sent inline or collected in memory by one answer
 EMBEDDED_ATTACHMENT_BYTES: Final = 1_073_741_824  # CouchDB's max_attachment_size
 EMBEDDED_SORT_ROWS_COUNT: Final = 100_000  # documents sorted in memory by one _find
@@ -202,6 +207,7 @@ def check() -> None:
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
         "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
         "what COPY takes along fits into a request body, as base64": COPY_ATTACHMENTS_BYTES * 4 // 3 <= BODY_BYTES,
+        "the embedded upstream takes what the gateway takes": ATTACHMENT_BYTES <= EMBEDDED_ATTACHMENT_BYTES,
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
         "a session lasts longer than a look at it": SESSION_SECONDS_MIN >= 5 * SESSION_SWEEP_SECONDS,
         "a password fits into a login": LOGIN_BODY_BYTES >= 12 * PASSWORD_CHARACTERS,

@@ -26,7 +26,30 @@ class DocumentQuery:
     local_seq: bool = False
     latest: bool = False
     attachments: bool = False
+    atts_since: Sequence[str] | None = None  # with attachments, but not those that these revisions have already
+    att_encoding_info: bool = False
     open_revs: Sequence[str] | Literal["all"] | None = None
+
+    @property
+    def has_meta(self) -> bool:
+        """Whether the answer holds more than the revision. With `rev` it never does, as in CouchDB."""
+        asked = self.revs_info or self.conflicts or self.deleted_conflicts or self.local_seq
+        return asked and (self.rev is None or self.latest)
+
+    @property
+    def with_attachments(self) -> bool:
+        """Whether the bytes of attachments are asked for."""
+        return self.attachments or self.atts_since is not None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedAttachment:
+    """An attachment that a client is sending."""
+
+    content_type: str
+    encoding: Literal["gzip"] | None
+    size: int | None  # of the bytes as they are sent; None where the client did not say
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +59,19 @@ class BulkGetItem:
     id: str
     rev: str | None
     error: GatewayError | None = None
+    atts_since: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionPart:
+    """One revision of a multipart answer. `error`: `content` says what is wrong with it."""
+
+    id: str
+    rev: str | None
+    content_type: str
+    content: AsyncIterator[bytes]
+    size: int | None = None  # of the content, in bytes, where it is known
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

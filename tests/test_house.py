@@ -13,7 +13,7 @@ PACKAGE = Path(gateway.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Every part may import itself, and those named here. What is in no part's list is imported by nobody.
-BASE = {"errors", "limits", "json_text"}
+BASE = {"errors", "limits", "json_text", "multipart"}
 ALLOWED = {
     "model": BASE,
     "mango": BASE,
@@ -33,11 +33,13 @@ ALLOWED = {
     "documents": BASE | {"model", "couch", "store", "feeds", "queries", "callers"},
     "listing": BASE | {"model", "store", "feeds", "documents", "queries", "callers", "paging"},
     "local_documents": BASE | {"model", "couch", "store", "callers"},
+    "revision_parts": BASE | {"couch", "documents", "queries", "callers"},
+    "attachments": BASE | {"model", "couch", "routing", "documents", "queries", "callers"},
     "accounts": BASE | {"model", "auth", "store", "settings"},
     "database": BASE
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
-        "queries", "callers", "mango", "finding", "listing", "local_documents",
+        "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
     },
     "server_users": BASE | {"model", "auth", "store", "database"},
     "catalogue": BASE | {"model", "couch", "store", "auth", "settings", "database", "server_users"},
@@ -50,6 +52,7 @@ ALLOWED = {
     "errors": set(),
     "limits": set(),
     "json_text": {"errors", "limits"},
+    "multipart": {"errors", "limits"},
 }  # fmt: skip
 # The types that pass through: an upstream's streamed answer is handed to http/ as it is.
 EXCEPTIONS = {("http", "couch.upstream")}

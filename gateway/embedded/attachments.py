@@ -100,8 +100,8 @@ def store(
         source.md5,
         source.length,
         generation,
-        incoming.encoding,
-        size if incoming.encoding else None,
+        source.encoding,
+        size if source.encoding else None,
     )
 
 
@@ -151,10 +151,15 @@ def read_chunk(connection: sqlite3.Connection, blob: int, position: int) -> tupl
     return row[0], row[1]
 
 
-def read_all(connection: sqlite3.Connection, attachment: Attachment) -> bytes:
-    """The content as a reader sees it, decoded."""
+def read_all(connection: sqlite3.Connection, attachment: Attachment, at_most: int) -> bytes | None:
+    """The content as a reader sees it, decoded; None when that is longer than `at_most`."""
+    if attachment.size > at_most:
+        return None
     stored = b"".join(_chunks(connection, attachment.blob))
-    return stored if attachment.encoding is None else zlib.decompress(stored, wbits=31)
+    if attachment.encoding is None:
+        return stored
+    content = zlib.decompressobj(wbits=31).decompress(stored, at_most + 1)
+    return content if len(content) <= at_most else None
 
 
 def _chunks(connection: sqlite3.Connection, blob: int) -> Iterator[bytes]:

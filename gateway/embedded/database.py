@@ -90,6 +90,7 @@ class EmbeddedDatabase:
         self.pins = Pins()
         connection = open_writer(path, create=create)
         self.readers = Readers(path, threads)
+        self.content_readers = Readers(path, threads, content=True)
         self.writer = Writer(connection, load_state(connection), self.hub.publish, name)
         self.views = Views(self, scripts)
         self.compacting = False
@@ -333,4 +334,5 @@ class EmbeddedDatabase:
         await self.views.close()
         self.hub.close()
         self.readers.close()
+        self.content_readers.close()
         await asyncio.get_running_loop().run_in_executor(None, self.writer.close)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from gateway import json_text, limits
 from gateway.couch.upstream import Document
+from gateway.embedded.compression import gzip_compressor, is_compressible
 from gateway.errors import BadRequest, InvalidDocument, InvalidDocumentId, TooLarge
 from gateway.model.revisions import history, parse_rev
 
@@ -35,12 +36,13 @@ _ENCODINGS = frozenset((None, "identity", "gzip"))
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """Bytes that came with the document. `length` is of the decoded content where `data` is gzip."""
+    """Bytes that came with the document, as they are to be stored; `length` is what CouchDB shows as such."""
 
     data: bytes
     md5: bytes
     sha256: bytes
     length: int
+    encoding: str | None = None  # "gzip" when `data` is
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Stored:
     blob: int
     md5: bytes
     size: int  # as stored
-    length: int  # decoded
+    length: int  # decoded, where that is known
+    encoding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,6 @@ class IncomingAttachment:
     content_type: str
     source: Source
     revpos: int | None = None
-    encoding: str | None = None  # "gzip" when the bytes are
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,10 @@ def _attachment(name: str, entry: dict[str, Any], streamed: Mapping[str, Inline 
         return IncomingAttachment(kind, Stub(), revpos)
     if encoding not in _ENCODINGS:
         raise InvalidDocument(f"_attachments.{name}.encoding must be identity or gzip")
-    encoding = "gzip" if encoding == "gzip" else None
     if entry.get("follows") is True:
         if name not in streamed:
             raise BadRequest(f"the bytes of attachment {name} do not follow")
-        return IncomingAttachment(kind, streamed[name], revpos, encoding)
+        return IncomingAttachment(kind, streamed[name], revpos)
     data = entry.get("data")
     try:
         if not isinstance(data, str):
@@ -218,14 +219,14 @@ def _attachment(name: str, entry: dict[str, Any], streamed: Mapping[str, Inline 
         content = base64.b64decode(data, validate=True)
     except (ValueError, binascii.Error):
         raise BadRequest(f"Invalid attachment data for {name}") from None
-    return IncomingAttachment(kind, inline(content), revpos)
+    return IncomingAttachment(kind, inline(content, kind), revpos)
 
 
-def inline(content: bytes) -> Inline:
-    """Bytes with their digests."""
-    return Inline(
-        content,
-        hashlib.md5(content, usedforsecurity=False).digest(),
-        hashlib.sha256(content).digest(),
-        len(content),
-    )
+def inline(content: bytes, content_type: str) -> Inline:
+    """Bytes as they are to be stored, with their digests."""
+    data, encoding = content, None
+    if is_compressible(content_type):
+        compressor = gzip_compressor()
+        data, encoding = compressor.compress(content) + compressor.flush(), "gzip"
+    md5 = hashlib.md5(data, usedforsecurity=False).digest()
+    return Inline(data, md5, hashlib.sha256(data).digest(), len(content), encoding)

@@ -11,30 +11,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway import limits
-from gateway.embedded.schema import open_reader
+from gateway.embedded.schema import open_content_reader, open_reader
 from gateway.errors import GatewayError, UpstreamError, UpstreamUnreachable
 
 T = TypeVar("T")
 
 
 class Threads:
-    """The threads of a server: for short reads and encoding, and for queries that scan whole databases."""
+    """The threads of a server: for short reads and encoding, for queries that scan whole databases, and for the bytes
+    of attachments (each thread that had large pieces keeps memory for more of them: a few are enough)."""
 
     def __init__(self) -> None:
         self.quick = ThreadPoolExecutor(limits.EMBEDDED_READERS_COUNT, thread_name_prefix="embedded-reader")
         self.slow = ThreadPoolExecutor(limits.EMBEDDED_QUERIES_COUNT, thread_name_prefix="embedded-query")
+        self.content = ThreadPoolExecutor(limits.EMBEDDED_CONTENT_COUNT, thread_name_prefix="embedded-content")
 
     def close(self) -> None:
         self.quick.shutdown(wait=False)
         self.slow.shutdown(wait=False)
+        self.content.shutdown(wait=False)
 
 
 class Readers:
     """`run(job)` gives the job a connection of its own for as long as it runs, in a thread."""
 
-    def __init__(self, path: Path, threads: Threads) -> None:
+    def __init__(self, path: Path, threads: Threads, *, content: bool = False) -> None:
+        """`content`: for the bytes of attachments."""
         self._path = path
-        self._threads = threads
+        self._opener = open_content_reader if content else open_reader
+        self._quick = threads.content if content else threads.quick
+        self._slow = threads.slow
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -43,15 +49,13 @@ class Readers:
         """What the job returns; all its statements see one snapshot. A `slow` job does not hold up the others."""
         if self._closed:
             raise UpstreamUnreachable("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads.slow if slow else self._threads.quick, self._run, job
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._slow if slow else self._quick, self._run, job)
 
     async def work(self, job: Callable[[], T]) -> T:
         """The same without a connection: encoding, hashing."""
         if self._closed:
             raise UpstreamUnreachable("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads.quick, job)
+        return await asyncio.get_running_loop().run_in_executor(self._quick, job)
 
     def _run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._take()
@@ -74,7 +78,7 @@ class Readers:
                 raise UpstreamUnreachable("the database is closed")
             if self._idle:
                 return self._idle.pop()
-        return open_reader(self._path)
+        return self._opener(self._path)
 
     def _give(self, connection: sqlite3.Connection) -> None:
         with self._lock:

@@ -101,13 +101,16 @@ class Budget:
     def __init__(self, left: int = limits.EMBEDDED_INLINE_ATTACHMENTS_BYTES) -> None:
         self._left = left
 
-    def take(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+    def read(self, connection: sqlite3.Connection, attachment: Attachment) -> bytes:
+        """Raises TooLarge."""
+        data = attachments.read_all(connection, attachment, self._left)
+        if data is None:
             raise TooLarge(
                 f"inline attachments of one answer are limited to {limits.EMBEDDED_INLINE_ATTACHMENTS_BYTES} bytes; "
                 "fetch them one by one"
             )
+        self._left -= len(data)
+        return data
 
 
 def revision(
@@ -132,14 +135,14 @@ def revision(
     if body[1] is not None:
         stored = attachments.decode(body[1])
         wanted = _wanted(found, rev, stored, options)
+        budget = budget or Budget()
         if options.follows:
             beside = {name: stored[name] for name in stored if name in wanted}
         entries = {}
         for name, attachment in stored.items():
             data = None
             if name in wanted and not options.follows:
-                (budget or Budget()).take(attachment.length)
-                data = attachments.read_all(connection, attachment)
+                data = budget.read(connection, attachment)
             entries[name] = attachments.entry(
                 attachment, data=data, follows=name in beside, encoding_info=options.att_encoding_info
             )
@@ -162,12 +165,12 @@ def _add_meta(doc: Document, found: Found, rev: str, options: DocOptions) -> Non
     leaves = found.leaves()
     if options.revs_info:
         doc["_revs_info"] = [{"rev": one, "status": _status(found, one)} for one in found.tree.path(rev)]
-    if options.local_seq:
-        doc["_local_seq"] = found.seq
     if options.conflicts and (losing := [one for one, gone in leaves if not gone and one != rev]):
         doc["_conflicts"] = losing
     if options.deleted_conflicts and (losing := [one for one, gone in leaves if gone and one != rev]):
         doc["_deleted_conflicts"] = losing
+    if options.local_seq:
+        doc["_local_seq"] = found.seq
 
 
 def _status(found: Found, rev: str) -> str:

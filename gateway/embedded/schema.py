@@ -97,3 +97,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA mmap_size = 67108864")
     return connection
+
+
+def open_content_reader(path: Path) -> sqlite3.Connection:
+    """A connection for the bytes of attachments: what it reads passes, so it keeps and maps next to nothing."""
+    connection = _connect(path, "ro", cache_kib=512)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

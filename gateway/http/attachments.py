@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from aiohttp import web
 
-from gateway import json_text
-from gateway.errors import BadJson, BadRequest, GatewayError, from_status
+from gateway import limits
+from gateway.errors import BadRequest, GatewayError, TooLarge, UnsupportedMedia
 from gateway.http import answers, documents
 from gateway.http.answers import answer
-from gateway.http.body import read_body
-from gateway.http.call import Call, Source, close, relay
-from gateway.queries import Outcome
+from gateway.http.body import pieces
+from gateway.http.call import Call, refusal, relay
+from gateway.queries import Outcome, UploadedAttachment
 
 _SENT: Final = ("range", "if-range", "if-none-match", "accept-encoding")
 _RETURNED: Final = (
@@ -20,7 +22,7 @@ _RETURNED: Final = (
     *("accept-ranges", "etag", "cache-control", "last-modified"),
 )
 _MEDIA_TYPE_CHARACTERS: Final = 1_000
-_ERROR_BYTES: Final = 65_536
+_MD5_TAG: Final = re.compile(r'"([0-9A-Za-z+/]{22}==)"\Z')
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -34,31 +36,22 @@ async def get(call: Call) -> web.StreamResponse:
         "HEAD" if call.is_head else "GET",
         headers,
     )
-    if source.status >= 400 and source.status != 416:
-        raise await _refusal(source)
+    if source.status >= 400:
+        raise await refusal(source, "Document is missing attachment")
     returned = {name: source.headers[name] for name in _RETURNED if name in source.headers}
+    if source.status == 200 and (md5 := _md5_of_body(source.headers)) is not None:
+        returned["Content-MD5"] = md5
     # Whoever may write documents must not run scripts in the gateway's origin; CouchDB says the same.
     returned["Content-Security-Policy"] = "sandbox"
     returned["X-Content-Type-Options"] = "nosniff"
     return await relay(call, source, returned)
 
 
-async def _refusal(source: Source) -> GatewayError:
-    """The upstream's error as one of ours: with its code, and never its 401, which is about the gateway's login."""
-    received = bytearray()
-    try:
-        async for chunk in source.content:
-            received += chunk
-            if len(received) > _ERROR_BYTES:
-                break
-        value = json_text.parse(bytes(received))
-    except BadJson:
-        value = None
-    finally:
-        await close(source.content)
-    said = value if isinstance(value, dict) else {}
-    missing = "Document is missing attachment" if source.status == 404 else ""
-    return from_status(source.status, str(said.get("error", "")), str(said.get("reason", missing)))
+def _md5_of_body(headers: Mapping[str, str]) -> str | None:
+    """CouchDB's ETag is the MD5 of what is stored: not of what is sent, where it is unpacked on its way."""
+    as_stored = "content-encoding" in headers or headers.get("accept-ranges") == "bytes"
+    match = _MD5_TAG.match(headers.get("etag", ""))
+    return match[1] if match is not None and as_stored else None
 
 
 async def put(call: Call) -> web.StreamResponse:
@@ -68,13 +61,26 @@ async def put(call: Call) -> web.StreamResponse:
     media_type = call.header("Content-Type") or "application/octet-stream"
     if len(media_type) > _MEDIA_TYPE_CHARACTERS:
         raise BadRequest(f"a Content-Type longer than {_MEDIA_TYPE_CHARACTERS} characters")
-    data = await read_body(call.request)
+    size = call.request.content_length
+    if size is None and not call.request.can_read_body:
+        size = 0
+    if (size or 0) > limits.ATTACHMENT_BYTES:
+        raise TooLarge(f"the attachment is larger than {limits.ATTACHMENT_BYTES} bytes (limit ATTACHMENT_BYTES)")
+    uploaded = UploadedAttachment(media_type, _encoding(call), size, pieces(call.request))
     try:
-        outcome = await call.database.put_attachment(call.caller, doc_id, name, rev, media_type, data)
+        with call.traffic.upload():
+            outcome = await call.database.put_attachment(call.caller, doc_id, name, rev, uploaded)
     except GatewayError as error:
         documents.count([Outcome(doc_id, error=error)], call)
         raise
     return _written(call, outcome, {"Location": answers.location(call.database.name, doc_id, name)})
+
+
+def _encoding(call: Call) -> Literal["gzip"] | None:
+    encoding = (call.header("Content-Encoding") or "identity").strip().lower()
+    if encoding not in ("identity", "gzip", ""):
+        raise UnsupportedMedia("Only gzip and identity content-encodings are supported")
+    return "gzip" if encoding == "gzip" else None
 
 
 async def delete(call: Call) -> web.StreamResponse:

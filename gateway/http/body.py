@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from gateway import json_text, limits
 from gateway.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMedia
 
 _PIECE_BYTES = 1_000_000  # decompressed at once
+_STREAMED_BYTES = 65_536  # passed on at once; glibc keeps memory for larger pieces, thread by thread
 _IN_THREAD_BYTES = 262_144  # a JSON text longer than this is parsed beside the event loop
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -31,17 +33,42 @@ async def read_body(request: web.BaseRequest, limit: int = limits.BODY_BYTES, na
         return b""
     _continue(request)
     into = _Gunzip(limit, name) if encoding == "gzip" else _Plain(limit, name)
-    while True:
-        try:
-            async with asyncio.timeout(limits.BODY_SILENCE_SECONDS):
-                chunk = await request.content.readany()
-        except TimeoutError:
-            raise RequestTimeout("the rest of the request body did not come") from None
-        except web.RequestPayloadError:
-            raise BadRequest("the request body is malformed") from None
-        if not chunk:
-            return into.end()
+    while chunk := await _next(request):
         await into.feed(chunk)
+    return into.end()
+
+
+async def _next(request: web.BaseRequest, at_most: int = -1) -> bytes:
+    """What has come of the body since the last time, or b"" at its end."""
+    try:
+        async with asyncio.timeout(limits.BODY_SILENCE_SECONDS):
+            return await (request.content.readany() if at_most < 0 else request.content.read(at_most))
+    except TimeoutError:
+        raise RequestTimeout("the rest of the request body did not come") from None
+    except web.RequestPayloadError:
+        raise BadRequest("the request body is malformed") from None
+
+
+async def pieces(
+    request: web.BaseRequest, limit: int | None = None, name: str = "ATTACHMENT_BYTES"
+) -> AsyncIterator[bytes]:
+    """The body as it comes, as it is: not decompressed, never held whole. Without `limit`, ATTACHMENT_BYTES at most.
+
+    Raises TooLarge (naming `name` and `limit`) before the first piece when it is said to be larger, else as soon as
+    it is; RequestTimeout, BadRequest, and ConnectionError when the client hangs up.
+    """
+    limit = limits.ATTACHMENT_BYTES if limit is None else limit
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit, name)
+    if not request.can_read_body:
+        return
+    _continue(request)
+    size = 0
+    while chunk := await _next(request, _STREAMED_BYTES):
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit, name)
+        yield chunk
 
 
 async def read_json(

@@ -17,7 +17,7 @@ from gateway.http import answers, documents, multipart
 from gateway.http.answers import answer
 from gateway.http.body import read_json_object
 from gateway.http.call import Call
-from gateway.http.params import rev_of
+from gateway.http.params import Options, rev_of
 from gateway.http.passthrough import pass_through
 from gateway.model.drafts import check_id, draft
 from gateway.model.revisions import history
@@ -106,22 +106,14 @@ async def bulk_get(call: Call) -> web.StreamResponse:
     )
     body = await read_json_object(call.request)
     items = [_item(one) for one in _list(body, "docs", "Missing JSON list of 'docs'.")]
-    results = await call.database.bulk_get(
-        call.caller,
-        items,
-        revs=call.options.flag("revs"),
-        # Multipart answers always bring attachments along, as in CouchDB.
-        attachments=call.options.flag("attachments") or as_multipart,
-        latest=call.options.flag("latest"),
-    )
+    revs, latest = call.options.flag("revs"), call.options.flag("latest")
     if as_multipart:
-        return multipart.mixed(
-            [
-                (one["ok"], False) if "ok" in one else (one.get("error", one), True)
-                for result in results
-                for one in result.docs
-            ]
-        )
+        kind = "mixed" if answers.accepts(call.request, "multipart/mixed") else "related"
+        parts = await call.database.bulk_get_parts(call.caller, items, revs=revs, latest=latest)
+        return await multipart.mixed(call, parts, kind=kind, named=True)
+    results = await call.database.bulk_get(
+        call.caller, items, revs=revs, attachments=call.options.flag("attachments"), latest=latest
+    )
     return await _stream_results(call, results)
 
 
@@ -136,7 +128,8 @@ def _item(one: Any) -> BulkGetItem:
     except GatewayError as error:
         return BulkGetItem(doc_id if isinstance(doc_id, str) else "", None, error)
     try:
-        return BulkGetItem(known_id, None if rev is None else rev_of(rev))
+        since = documents.revisions(Options({}, one), "atts_since")
+        return BulkGetItem(known_id, None if rev is None else rev_of(rev), atts_since=since)
     except GatewayError as error:
         return BulkGetItem(known_id, rev if isinstance(rev, str) else None, error)
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from aiohttp import web
 
+from gateway import json_text
 from gateway.auth.admins import Admins
 from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.errors import BadJson, GatewayError, from_status
 from gateway.http import answers, compression
+from gateway.http.connection import Connection
 from gateway.http.cookies import CookieForm, session_token, set_cookie
 from gateway.http.cors import Cors
 from gateway.http.params import Options
@@ -160,12 +164,19 @@ class Call:
         assert self.response is not None  # noqa: S101
         await self.response.write(data)
 
+    def end_with_client(self) -> None:
+        """From now on the request is cancelled when its client leaves: for reads, whose answer nobody else wants."""
+        connection, task = self.request.protocol, asyncio.current_task()
+        if isinstance(connection, Connection) and task is not None:
+            connection.on_lost = task.cancel
+
     def break_off(self) -> None:
         """End the connection without the end of the answer, so that nobody takes the part for the whole."""
         if self.request.transport is not None:
             self.request.transport.close()
 
 
+_ERROR_BYTES: Final = 65_536  # of an upstream's answer that is an error
 Handler: TypeAlias = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
@@ -191,6 +202,24 @@ async def relay(call: Call, source: Source, headers: Mapping[str, str]) -> web.S
         return response
     finally:
         await close(source.content)
+
+
+async def refusal(source: Source, missing: str = "") -> GatewayError:
+    """The upstream's error as one of ours: with its code, and never its 401, which is about the gateway's login."""
+    received = bytearray()
+    try:
+        async for chunk in source.content:
+            received += chunk
+            if len(received) > _ERROR_BYTES:
+                break
+        value = json_text.parse(bytes(received))
+    except BadJson:
+        value = None
+    finally:
+        await close(source.content)
+    said = value if isinstance(value, dict) else {}
+    default = missing if source.status == 404 else ""
+    return from_status(source.status, str(said.get("error", "")), str(said.get("reason", default)))
 
 
 async def close(iterator: AsyncIterator[Any]) -> None:

@@ -29,7 +29,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_stall", "on_lost")
 
-    on_lost: Callable[[], None] | None
+    on_lost: Callable[[], object] | None
     _stall: asyncio.TimerHandle | None
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -22,10 +23,10 @@ from gateway.errors import (
 from gateway.http import answers, multipart
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body
-from gateway.http.call import Call
+from gateway.http.call import Call, close, refusal, relay
 from gateway.http.params import MISSING, Options, rev_of
 from gateway.model.drafts import check_id
-from gateway.queries import DocumentQuery, Outcome
+from gateway.queries import DocumentQuery, Outcome, RevisionPart
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _UNTOLD: Final = (Conflict, Forbidden, UnauthorizedBySyncFunction)  # refusals t
 READ_PARAMETERS = frozenset(
     {
         *("rev", "revs", "revs_info", "conflicts", "deleted_conflicts", "local_seq", "latest", "attachments"),
-        *("open_revs", "meta"),
+        *("open_revs", "meta", "atts_since", "att_encoding_info"),
     }
 )
 
@@ -41,25 +42,43 @@ READ_PARAMETERS = frozenset(
 async def get(call: Call) -> web.StreamResponse:
     """A document, or with `open_revs` several of its revisions."""
     doc_id = document_id(call)
+    if call.caller.is_admin:
+        return await _as_upstream(call, doc_id)
     query = document_query(call.options)
     if query.open_revs is not None:
-        return await _open_revs(call, doc_id, query)
-    doc = await call.database.document(call.caller, doc_id, query)
-    if query.revs_info or query.conflicts or query.deleted_conflicts or query.local_seq:
-        return answer(200, doc)  # without ETag, as CouchDB: these members change while the revision does not
-    tag = f'"{doc.get("_rev", "")}"'
-    return answers.not_modified(call.request, tag) or answer(200, doc, {"ETag": tag})
-
-
-async def _open_revs(call: Call, doc_id: str, query: DocumentQuery) -> web.StreamResponse:
-    if not answers.accepts(call.request, "multipart/mixed"):
+        if answers.accepts(call.request, "multipart/mixed"):
+            return await multipart.mixed(call, await call.database.open_revs_parts(call.caller, doc_id, query))
         return answer(200, await call.database.open_revs(call.caller, doc_id, query))
-    # Attachments always come along in this form, whatever was asked: CouchDB's replicator relies on it.
-    with_attachments = DocumentQuery(
-        revs=query.revs, latest=query.latest, attachments=True, open_revs=query.open_revs, rev=query.rev
+    found: RevisionPart | dict[str, Any]
+    if query.with_attachments and answers.accepts(call.request, "multipart/related"):
+        found = await call.database.document_related(call.caller, doc_id, query)
+    else:
+        found = await call.database.document(call.caller, doc_id, query)
+    headers: dict[str, str] = {}
+    if not query.has_meta:  # as CouchDB: those members change while the revision does not
+        headers["ETag"] = f'"{found.rev if isinstance(found, RevisionPart) else found.get("_rev", "")}"'
+        if (unchanged := answers.not_modified(call.request, headers["ETag"])) is not None:
+            if isinstance(found, RevisionPart):
+                await close(found.content)
+            return unchanged
+    if isinstance(found, RevisionPart):
+        return await multipart.related(call, found, headers)
+    return answer(200, found, headers)
+
+
+async def _as_upstream(call: Call, doc_id: str) -> web.StreamResponse:
+    """To an administrator a document is what it is upstream, streamed."""
+    source = await call.database.upstream_request(
+        call.request.method,
+        "/" + quote(doc_id, safe=""),
+        query=call.request.rel_url.raw_query_string,
+        headers={name: value for name in ("accept", "if-none-match") if (value := call.header(name)) is not None},
+        body=None,
     )
-    found = await call.database.open_revs(call.caller, doc_id, with_attachments)
-    return multipart.mixed([(one["ok"], False) if "ok" in one else (one, True) for one in found])
+    if source.status >= 400:
+        raise await refusal(source)
+    returned = ("content-type", "etag", "cache-control")
+    return await relay(call, source, {name: source.headers[name] for name in returned if name in source.headers})
 
 
 async def put(call: Call) -> web.StreamResponse:
@@ -67,18 +86,23 @@ async def put(call: Call) -> web.StreamResponse:
     doc_id = document_id(call)
     new_edits = call.options.flag("new_edits", True)
     if multipart.is_related(call.request):
-        doc: Any = await multipart.read_related(call.request)
-    else:
-        data = await read_body(call.request)
-        doc = await parse_json(data)
+        with call.traffic.upload():
+            related = await multipart.read_related(call.request)
+            doc = _of_path(call, related.doc, doc_id)
+            return await store(call, doc, new_edits=new_edits, following=related.contents)
+    doc = _of_path(call, await parse_json(await read_body(call.request)), doc_id)
+    return await store(call, doc, new_edits=new_edits, batch=call.query.get("batch") == "ok")
+
+
+def _of_path(call: Call, doc: Any, doc_id: str) -> dict[str, Any]:
+    """The document with the id of the path and the revision that the request names."""
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
     if not isinstance(doc.get("_id", ""), str):
         raise InvalidDocumentId("Document id must be a string")
     doc["_id"] = doc_id
     settle_rev(call, doc)
-    batch = call.query.get("batch") == "ok" and not multipart.is_related(call.request)
-    return await store(call, doc, new_edits=new_edits, batch=batch)
+    return doc
 
 
 async def delete(call: Call) -> web.StreamResponse:
@@ -108,9 +132,17 @@ async def delete(call: Call) -> web.StreamResponse:
 
 
 async def store(
-    call: Call, doc: dict[str, Any], *, new_edits: bool, tag: bool = True, place: bool = True, batch: bool = False
+    call: Call,
+    doc: dict[str, Any],
+    *,
+    new_edits: bool,
+    tag: bool = True,
+    place: bool = True,
+    batch: bool = False,
+    following: AsyncIterator[AsyncIterator[bytes]] | None = None,
 ) -> web.StreamResponse:
-    """Write a document with its `_id` and answer as CouchDB does: with `tag` its ETag, with `place` its Location.
+    """Write a document with its `_id`, and attachments that follow it, and answer as CouchDB does: with `tag` its ETag,
+    with `place` its Location.
 
     `batch` is CouchDB's batch mode: what becomes of the document is not told.
     """
@@ -120,7 +152,10 @@ async def store(
         rev = await call.database.local_put(call.caller, doc)
         return answer(201, {"ok": True, "id": doc_id, "rev": rev}, headers)
     try:
-        outcome = await call.database.write(call.caller, doc, new_edits=new_edits)
+        if following is None:
+            outcome = await call.database.write(call.caller, doc, new_edits=new_edits)
+        else:
+            outcome = await call.database.write_related(call.caller, doc, following, new_edits=new_edits)
     except GatewayError as error:
         count([Outcome(doc_id, error=error)], call)
         if batch and isinstance(error, _UNTOLD):
@@ -193,6 +228,8 @@ def document_query(options: Options) -> DocumentQuery:
         local_seq=options.flag("local_seq"),
         latest=options.flag("latest"),
         attachments=options.flag("attachments"),
+        atts_since=revisions(options, "atts_since"),
+        att_encoding_info=options.flag("att_encoding_info"),
         open_revs=_parse_open_revs(options),
     )
 
@@ -200,11 +237,16 @@ def document_query(options: Options) -> DocumentQuery:
 def _parse_open_revs(options: Options) -> Sequence[str] | Literal["all"] | None:
     if options.raw("open_revs") in ("all", '"all"'):
         return "all"
-    value = options.json("open_revs")
+    return revisions(options, "open_revs", "`all` or an array of revisions")
+
+
+def revisions(options: Options, name: str, expected: str = "an array of revisions") -> Sequence[str] | None:
+    """An option that is an array of revisions; None when it is not given. Raises BadParameter, BadRequest."""
+    value = options.json(name)
     if value is MISSING:
         return None
     if not isinstance(value, list):
-        raise options.bad("open_revs", "`all` or an array of revisions")
+        raise options.bad(name, expected)
     if len(value) > limits.REVISIONS_COUNT:
-        raise BadRequest(f"`open_revs` holds more than {limits.REVISIONS_COUNT} revisions (limit REVISIONS_COUNT)")
+        raise BadRequest(f"`{name}` holds more than {limits.REVISIONS_COUNT} revisions (limit REVISIONS_COUNT)")
     return [rev_of(rev) for rev in value]

@@ -12,7 +12,7 @@ from gateway.callers import Caller
 from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized, Unavailable, UnknownDatabase
 from gateway.http import answers, compression
 from gateway.http.call import Call, Gate
-from gateway.http.connection import Server
+from gateway.http.connection import Connection, Server
 from gateway.http.dispatch import Dispatcher, segments
 from gateway.http.login import admin_database, admit_admin, admit_user
 from gateway.http.params import parse_query
@@ -42,7 +42,11 @@ class Listener:
         with traffic.request():
             response: web.StreamResponse | None = self.gate.cors.preflight(request)
             if response is None:
-                response = await self._answer(request)
+                try:
+                    response = await self._answer(request)
+                finally:
+                    if isinstance(request.protocol, Connection):
+                        request.protocol.on_lost = None
             answers.complete_location(request, response)
             if not response.prepared:
                 self.gate.cors.add_headers(request, response)
@@ -63,6 +67,8 @@ class Listener:
             match = self._dispatcher.match(request.method, parts)
             call = Call(request, self.gate, match.values, parse_query(request.rel_url.raw_query_string))
             await self._admit(call, match.row)
+            if request.method in ("GET", "HEAD"):
+                call.end_with_client()
             response = await match.row.handler(call)
             if call.response is None:
                 call.renew_session(response)

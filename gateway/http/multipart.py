@@ -5,138 +5,139 @@ https://docs.couchdb.org/en/stable/api/document/attachments.html, RFC 2046 secti
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import re
-import uuid
-import zlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any, Final
 
 from aiohttp import web
 
-from gateway import json_text, limits
+from gateway import limits
 from gateway.errors import BadRequest, TooLarge
 from gateway.http import answers
-from gateway.http.body import parse_json, read_body
+from gateway.http.body import parse_json, pieces
+from gateway.http.call import Call, close
+from gateway.multipart import MultipartReader, Part, boundary, boundary_of
+from gateway.queries import RevisionPart
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,70}\Z")
-_PARTS_COUNT: Final = 1_000
+_REORDERED_BYTES: Final = 1_048_576  # of all attachments that follow one document
+_RELATED_BYTES: Final = limits.BODY_BYTES + limits.MULTIPART_PARTS_COUNT * limits.ATTACHMENT_BYTES
 
 
-def mixed(parts: Iterable[tuple[Any, bool]]) -> web.Response:
-    """A `multipart/mixed` answer of JSON parts; True marks a part that is an error."""
-    boundary = uuid.uuid4().hex
-    pieces = [f"--{boundary}".encode()]
-    for value, is_error in parts:
-        kind = 'application/json; error="true"' if is_error else "application/json"
-        pieces.append(f"\r\nContent-Type: {kind}\r\n\r\n".encode())
-        pieces.append(json_text.encode(value))
-        pieces.append(f"\r\n--{boundary}".encode())
-    pieces.append(b"--\r\n")
-    return web.Response(
-        body=b"".join(pieces),
-        headers={
-            "Content-Type": f'multipart/mixed; boundary="{boundary}"',
-            "Cache-Control": "must-revalidate",
-            "Server": answers.SERVER,
-        },
-    )
+async def mixed(
+    call: Call, parts: AsyncIterator[RevisionPart], *, kind: str = "mixed", named: bool = False
+) -> web.StreamResponse:
+    """A `multipart/mixed` answer, sent as its parts come; `named` for the form of `_bulk_get`.
+
+    Each part is JSON or, with attachments behind it, multipart/related itself. The two forms are those of
+    chttpd_db:send_docs_multipart and send_docs_multipart_bulk_get.
+    """
+    outer = boundary()
+    delimiter = f"--{outer}".encode()
+    try:
+        part = await anext(parts, None)  # what goes wrong here is an ordinary error
+        response = answers.stream(200, {"Content-Type": f'multipart/{kind}; boundary="{outer}"'})
+        await call.begin(response)
+        before = b"\r\n" + delimiter if named else delimiter
+        while part is not None and not call.is_head:
+            try:
+                await call.write(before + _head(part, named=named))
+                async for chunk in part.content:
+                    await call.write(chunk)
+            finally:
+                await close(part.content)
+            before = b"\r\n" + delimiter
+            part = await anext(parts, None)
+        if not call.is_head:
+            await call.write(before + b"--")
+        return response
+    finally:
+        await close(parts)
+
+
+def _head(part: RevisionPart, *, named: bool) -> bytes:
+    lines = []
+    if named and part.content_type.startswith("multipart/"):
+        lines += [f"X-Doc-Id: {_printable(part.id)}", f"X-Rev-Id: {part.rev}"]
+    lines.append(f"Content-Type: {part.content_type}" + ('; error="true"' if part.error else ""))
+    return "".join(f"\r\n{line}" for line in lines).encode() + b"\r\n\r\n"
+
+
+def _printable(value: str) -> str:
+    return "".join(character for character in value if character >= " ")
+
+
+async def related(call: Call, part: RevisionPart, headers: Mapping[str, str]) -> web.StreamResponse:
+    """A document with its attachments behind it."""
+    response = answers.stream(200, {**headers, "Content-Type": part.content_type})
+    response.content_length = part.size
+    try:
+        await call.begin(response)
+        if not call.is_head:
+            async for chunk in part.content:
+                await call.write(chunk)
+        return response
+    finally:
+        await close(part.content)
 
 
 def is_related(request: web.BaseRequest) -> bool:
     return request.headers.get("Content-Type", "").strip().lower().startswith("multipart/related")
 
 
-async def read_related(request: web.BaseRequest) -> Any:
-    """The JSON document of a `multipart/related` body, with the attachments that follow it put into it as `data`.
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A `multipart/related` body: the document, and what follows it as it comes, in the order of `_attachments`."""
 
-    Raises BadRequest when the parts and `_attachments` do not agree, TooLarge, BadJson.
-    """
-    boundary = _header("Content-Type", request.headers["Content-Type"]).get_param("boundary")
-    if not isinstance(boundary, str) or not _BOUNDARY.match(boundary):
-        raise BadRequest("multipart/related needs a boundary")
-    parts = _split(await read_body(request), boundary.encode())
-    if not parts or not parts[0].content_type.startswith("application/json"):
+    doc: Any
+    contents: AsyncIterator[AsyncIterator[bytes]]
+
+
+async def read_related(request: web.BaseRequest) -> Related:
+    """The document of a `multipart/related` body. Raises BadRequest, TooLarge, BadJson."""
+    named = boundary_of(request.headers["Content-Type"])
+    parts = MultipartReader(named, pieces(request, _RELATED_BYTES, "ATTACHMENT_BYTES")).parts()
+    first = await anext(parts, None)
+    if first is None or not first.headers.get("content-type", "").lower().startswith("application/json"):
         raise BadRequest("the first part of multipart/related must be the document as application/json")
-    doc = await parse_json(parts[0].data)
+    doc = await parse_json(await first.read(limits.BODY_BYTES, "BODY_BYTES"))
     found = doc.get("_attachments") if isinstance(doc, dict) else None
     attachments: dict[str, Any] = found if isinstance(found, dict) else {}
-    following = [
-        (name, stub) for name, stub in attachments.items() if isinstance(stub, dict) and stub.get("follows") is True
-    ]
-    if len(following) != len(parts) - 1:
-        raise BadRequest(f"{len(following)} attachments should follow, but {len(parts) - 1} parts do")
-    named = {part.file_name: part for part in parts[1:] if part.file_name is not None}
-    for (name, stub), in_order in zip(following, parts[1:], strict=True):
-        # CouchDB goes by the order; clients whose JSON has another order than their parts name the parts.
-        part = named.get(name, in_order) if len(named) == len(following) else in_order
-        attachments[name] = await asyncio.to_thread(_inline, name, stub, part.data)
-    return doc
+    return Related(doc, _in_order(parts, {name: _size(stub) for name, stub in attachments.items() if _follows(stub)}))
 
 
-def _inline(name: str, stub: dict[str, Any], data: bytes) -> dict[str, Any]:
-    encoded = stub.get("encoding") == "gzip"
-    expected = stub.get("encoded_length") if encoded else stub.get("length")
-    if isinstance(expected, int) and expected != len(data):
-        raise BadRequest(f"attachment {name!r} has {len(data)} bytes, not {expected}")
-    if encoded:
-        data = _gunzip(name, data)
-    inline = {key: value for key, value in stub.items() if key in ("content_type", "revpos")}
-    return {**inline, "data": base64.b64encode(data).decode("ascii")}
+def _follows(stub: Any) -> bool:
+    return isinstance(stub, dict) and stub.get("stub") is not True and stub.get("follows") is True
 
 
-def _gunzip(name: str, data: bytes) -> bytes:
-    stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        plain = stream.decompress(data, limits.BODY_BYTES + 1)
-    except zlib.error:
-        raise BadRequest(f"attachment {name!r} is not gzip, though its encoding says so") from None
-    if len(plain) > limits.BODY_BYTES:
-        raise TooLarge(f"attachment {name!r} is larger than {limits.BODY_BYTES} bytes (limit BODY_BYTES)")
-    if not stream.eof:
-        raise BadRequest(f"attachment {name!r} ends in the middle of its gzip data")
-    return plain
+def _size(stub: dict[str, Any]) -> int:
+    size = stub.get("encoded_length", stub.get("length"))
+    return size if isinstance(size, int) else _REORDERED_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    content_type: str
-    file_name: str | None
-    data: bytes
+async def _in_order(parts: AsyncIterator[Part], sizes: Mapping[str, int]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """What follows, in the order in which the document names it.
+
+    CouchDB goes by the order alone. Clients whose JSON has another order than their parts name the parts: small ones
+    are put in order here, large ones cannot be.
+    """
+    if sum(sizes.values()) <= _REORDERED_BYTES:
+        try:
+            read = [(part.filename, await part.read(_REORDERED_BYTES, "")) async for part in parts]
+        except TooLarge:
+            raise BadRequest("an attachment that follows is longer than announced") from None
+        named = dict(read)
+        if len(read) == len(sizes) and named.keys() == sizes.keys():
+            read = [(name, named[name]) for name in sizes]
+        for _, data in read:
+            yield _once(data)
+        return
+    expected = iter(sizes)
+    async for part in parts:
+        name = next(expected, None)
+        if part.filename in sizes and part.filename != name:
+            raise BadRequest("the attachments must follow in the order in which the document names them")
+        yield part.content
 
 
-def _split(body: bytes, boundary: bytes) -> list[_Part]:
-    delimiter = b"\r\n--" + boundary
-    pieces = (b"\r\n" + body).split(delimiter, _PARTS_COUNT + 2)
-    if len(pieces) > _PARTS_COUNT + 1:
-        raise BadRequest(f"a multipart body may have at most {_PARTS_COUNT} parts")
-    if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
-        raise BadRequest("the multipart body does not end with its boundary")
-    parts = []
-    for piece in pieces[1:-1]:
-        padding, line_end, rest = piece.partition(b"\r\n")
-        head, blank, data = (b"\r\n" + rest).partition(b"\r\n\r\n")
-        if padding.strip(b" \t") or not line_end or not blank:
-            raise BadRequest("a part of the multipart body is malformed")
-        parts.append(_part(head, data))
-    return parts
-
-
-def _part(head: bytes, data: bytes) -> _Part:
-    content_type, file_name = "text/plain", None
-    for line in head.split(b"\r\n"):
-        name, _, value = line.decode("utf-8", "replace").partition(":")
-        if name.strip().lower() == "content-type":
-            content_type = value.strip().lower()
-        elif name.strip().lower() == "content-disposition":
-            file_name = _header("Content-Disposition", value.strip()).get_filename()
-    return _Part(content_type, file_name, data)
-
-
-def _header(name: str, value: str) -> Message:
-    message = Message()
-    message[name] = value.replace("\r", " ").replace("\n", " ")
-    return message
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

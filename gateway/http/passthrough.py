@@ -67,6 +67,7 @@ async def _ask(
 ) -> UpstreamResponse:
     if any(part in (".", "..") for part in parts):
         raise BadRequest("the path has a segment that some servers would resolve")
+    call.end_with_client()
     return await request(
         call.request.method,
         "".join("/" + quote(part, safe="") for part in parts),

@@ -22,13 +22,15 @@ class Stoppable(Protocol):
 class Traffic:
     """Shared by all listeners of a process."""
 
-    def __init__(self, *, feeds_count: int = limits.FEEDS_COUNT) -> None:
+    def __init__(self, *, feeds_count: int = limits.FEEDS_COUNT, uploads_count: int = limits.UPLOADS_COUNT) -> None:
         self.draining = False
         self.requests: Counter[tuple[str, int]] = Counter()  # by listener and class of the status: 2 is 2xx
         self.feeds_begun = 0
         self.documents_written = 0
         self.documents_refused = 0
         self._feeds_count = feeds_count
+        self._uploads_count = uploads_count
+        self._uploads = 0
         self._feeds: set[Stoppable] = set()
         self._active = 0
         self._quiet = asyncio.Event()
@@ -69,6 +71,17 @@ class Traffic:
             yield
         finally:
             self._feeds.discard(feed)
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Around every body that is streamed. Raises Unavailable when there are UPLOADS_COUNT already."""
+        if self._uploads >= self._uploads_count:
+            raise Unavailable(f"{self._uploads_count} uploads are under way already (limit UPLOADS_COUNT)")
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     async def drain(self, seconds: float = limits.DRAIN_SECONDS) -> bool:
         """Refuse new requests, end the feeds with complete answers, wait for the rest. Whether all ended in time."""

@@ -79,9 +79,12 @@ class Ledger:
         self._count += 1
         return pending
 
-    def answer(self, pending: Pending, rev: str) -> None:
-        """The upstream has stored it as `rev`. Another revision than foreseen leaves no verdict."""
-        if pending.rev != rev:
+    def answer(self, pending: Pending, rev: str, routing: Routing | None = None) -> None:
+        """The upstream has stored it as `rev`. Another revision than foreseen leaves no verdict, unless `routing` is
+        what the function says of the very body that was stored, as that revision."""
+        if routing is not None:
+            pending.routing = routing
+        elif pending.rev != rev:
             # The function did not see the revision that it has now; the router asks it again.
             pending.trusted, pending.digest = False, ""
         pending.rev = rev

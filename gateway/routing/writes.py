@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from gateway import limits
 from gateway.couch.batching import Batcher
@@ -26,16 +26,18 @@ from gateway.errors import (
     UnauthorizedBySyncFunction,
     UpstreamError,
     UpstreamOutcomeUnknown,
+    UpstreamUnreachable,
 )
 from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
 from gateway.model.revisions import generation
-from gateway.model.routing import Call, Routing, Verdict, Writer, body_digest
+from gateway.model.routing import ADMIN, Call, Routing, Verdict, Writer, body_digest
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
 from gateway.routing.ledger import Ledger, Pending
 from gateway.routing.plans import CurrentLeaf, NotALeaf, Plan, is_new, plan
 from gateway.routing.router import RouterStatus
+from gateway.routing.uploads import Gate, Upload
 from gateway.store.protocol import DatabaseStore
 from gateway.syncfn.runtime import SyncFunction
 
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 _I = TypeVar("_I")
 _R = TypeVar("_R")
 _REFUSALS = (RefusedBySyncFunction, UnauthorizedBySyncFunction)
+_StoreAll: TypeAlias = "Callable[[Sequence[_Sending]], Awaitable[list[WriteResult | GatewayError]]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,46 @@ class Writes:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
+    async def upload(self, draft: Draft, author: Author, upload: Upload) -> Outcome:
+        """One document whose body streams past, under the rules of `write`. Goes on when the caller is cancelled.
+
+        The function is asked before any of the body is taken, so that a refusal costs nothing, and again when all but
+        its last piece is upstream: that answer counts. The document's lock is held only from then on.
+        """
+        task = asyncio.create_task(self._upload(draft, author, upload))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        (outcome,) = await asyncio.shield(task)
+        return outcome
+
+    async def _upload(self, draft: Draft, author: Author, upload: Upload) -> list[Outcome]:
+        outcome = await self._stored_in_pieces(draft, author, upload)
+        self.refused_count += isinstance(outcome.error, _REFUSALS)
+        self.written_count += outcome.rev is not None
+        return [outcome]
+
+    async def _stored_in_pieces(self, draft: Draft, author: Author, upload: Upload) -> Outcome:
+        outcomes: dict[int, Outcome] = {}
+        if not await self._accepted([draft], [0], author, outcomes):
+            if outcomes[0].error is None:  # it is there already
+                async for _ in upload.pieces:
+                    pass
+            return outcomes[0]
+        gate = Gate(upload)
+        try:
+            if (early := await gate.fill()) is not None:
+                error = _refusal(early) if early.rev is None else UpstreamError("an upload was answered before its end")
+                return Outcome(draft.id, error=error)
+            async with self._locks.hold([draft.id]):
+                accepted = await self._accepted([draft], [0], author, outcomes)
+                announced = [sending for sending in accepted if self._announce(sending, outcomes)]
+                await self._send(announced, outcomes, lambda _: _one_result(gate.end()))
+            return outcomes[0]
+        except GatewayError as error:
+            return Outcome(draft.id, error=error)
+        finally:
+            await gate.close()
+
     def _ended(self, task: asyncio.Task[list[Outcome]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
@@ -139,16 +182,23 @@ class Writes:
     async def _layer(self, drafts: Sequence[Draft], layer: Sequence[int], author: Author) -> dict[int, Outcome]:
         """Documents with different ids, whose locks are held."""
         outcomes: dict[int, Outcome] = {}
-        chosen = [drafts[at] for at in layer]
+        accepted = await self._accepted([drafts[at] for at in layer], layer, author, outcomes)
+        await self._send([sending for sending in accepted if self._announce(sending, outcomes)], outcomes, self._bulk)
+        return outcomes
+
+    async def _accepted(
+        self, drafts: Sequence[Draft], layer: Sequence[int], author: Author, outcomes: dict[int, Outcome]
+    ) -> list[_Sending]:
+        """What is to be sent; for the others their outcome."""
         try:
-            plans = await self._plan(chosen)
+            plans = await self._plan(drafts)
             writer = await author.writer()
             accepted = await self._ask(plans, layer, writer, author, outcomes)
         except GatewayError as error:
-            return {at: Outcome(drafts[at].id, error=error) for at in layer}
+            outcomes |= {at: Outcome(draft.id, error=error) for at, draft in zip(layer, drafts, strict=True)}
+            return []
         outcomes |= {at: one for at, one in zip(layer, plans, strict=True) if isinstance(one, Outcome)}
-        await self._send([sending for sending in accepted if self._announce(sending, outcomes)], outcomes)
-        return outcomes
+        return accepted
 
     # What is replaced
 
@@ -294,14 +344,15 @@ class Writes:
             outcomes[sending.at] = Outcome(one.draft.id, error=error)
         return sending.pending is not None
 
-    async def _send(self, sendings: Sequence[_Sending], outcomes: dict[int, Outcome]) -> None:
+    async def _send(self, sendings: Sequence[_Sending], outcomes: dict[int, Outcome], store: _StoreAll) -> None:
         if not sendings:
             return
         stored: list[_Sending] = []
         try:
-            results = await self._bulk(sendings)
+            results = await store(sendings)
+            routings = await self._routings_by_rev(sendings, results)
             for sending, result in zip(sendings, results, strict=True):
-                outcome = self._stored(sending, result)
+                outcome = self._stored(sending, result, routings.get(sending.at))
                 outcomes[sending.at] = outcome
                 if outcome.rev is not None:
                     stored.append(sending)
@@ -323,7 +374,30 @@ class Writes:
         except GatewayError as error:
             return [error] * len(sendings)
 
-    def _stored(self, sending: _Sending, result: WriteResult | GatewayError) -> Outcome:
+    async def _routings_by_rev(
+        self, sendings: Sequence[_Sending], results: Sequence[WriteResult | GatewayError]
+    ) -> dict[int, Routing]:
+        """What the function says of each revision whose id could not be foreseen, now that it is known.
+
+        The id depends on the attachments' bytes, the body does not: it is the one the function has accepted. Asked as
+        the router would ask, so that it need not read and ask again; where it refuses, that is left to the router.
+        """
+        asked: list[int] = []
+        calls: list[Call] = []
+        for sending, result in zip(sendings, results, strict=True):
+            draft = sending.plan.draft
+            if draft.new_edits and sending.plan.rev is None and isinstance(result, WriteResult) and result.rev:
+                asked.append(sending.at)
+                calls.append(Call(draft.shown(result.rev), sending.old_doc, ADMIN))
+        if not calls:
+            return {}
+        try:
+            verdicts = await self._verdicts.ask_all(calls)
+        except GatewayError:
+            return {}
+        return {at: verdict.routing for at, verdict in zip(asked, verdicts, strict=True) if verdict.error is None}
+
+    def _stored(self, sending: _Sending, result: WriteResult | GatewayError, routing: Routing | None) -> Outcome:
         draft, pending = sending.plan.draft, sending.pending
         if pending is None:
             raise RuntimeError("a write was sent without being announced")
@@ -335,7 +409,7 @@ class Writes:
             return Outcome(draft.id, error=_refusal(result))
         if pending.rev == result.rev and draft.new_edits and not draft.has_attachments:
             self._remember_body(sending, result.rev)
-        self._ledger.answer(pending, result.rev)
+        self._ledger.answer(pending, result.rev, routing)
         return Outcome(draft.id, result.rev, routed=result.quorum)
 
     def _remember_body(self, sending: _Sending, rev: str) -> None:
@@ -415,6 +489,15 @@ async def _ask_all(lane: Lane[_I, _R], items: Sequence[_I]) -> list[_R]:
     for call in calls:
         lane.enqueue(call)
     return list(await asyncio.gather(*waiters))
+
+
+async def _one_result(ending: Awaitable[WriteResult]) -> list[WriteResult | GatewayError]:
+    try:
+        return [await ending]
+    except UpstreamUnreachable as error:
+        return [UpstreamOutcomeUnknown(f"{error.reason}; the upload may or may not be stored")]
+    except GatewayError as error:
+        return [error]
 
 
 async def _all_routed(pendings: Sequence[Pending]) -> None:

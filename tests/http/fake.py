@@ -31,7 +31,17 @@ from gateway.mango.query import Find, Found, answer_text
 from gateway.mango.selector import normalize
 from gateway.model.drafts import draft
 from gateway.model.revisions import generation, next_rev
-from gateway.queries import AllDocsQuery, BulkGetItem, BulkGetResult, ChangesQuery, DocumentQuery, Listing, Outcome
+from gateway.queries import (
+    AllDocsQuery,
+    BulkGetItem,
+    BulkGetResult,
+    ChangesQuery,
+    DocumentQuery,
+    Listing,
+    Outcome,
+    RevisionPart,
+    UploadedAttachment,
+)
 
 EPOCH = "3f2a"
 
@@ -86,6 +96,7 @@ class FakeDatabase:
         self.breaks: Exception | None = None  # after the pages of a listing
         self.state = "online"
         self.upstream: UpstreamResponse | None = None
+        self.part: RevisionPart | None = None
         self.raises: Exception | None = None  # by every read and write
         self.fails: dict[str, GatewayError] = {}  # by the writes of these documents
 
@@ -188,6 +199,20 @@ class FakeDatabase:
             return [{"ok": self._readable(caller, doc_id)}]
         known = {doc["_rev"]: doc for doc in self.docs.get(doc_id, [])}
         return [{"ok": known[rev]} if rev in known else {"missing": rev} for rev in query.open_revs]
+
+    async def document_related(
+        self, caller: Caller, doc_id: str, query: DocumentQuery
+    ) -> RevisionPart | dict[str, Any]:
+        return await self.document(caller, doc_id, query) if self.part is None else self.part
+
+    async def open_revs_parts(self, caller: Caller, doc_id: str, query: DocumentQuery) -> AsyncIterator[RevisionPart]:
+        return _parts(doc_id, await self.open_revs(caller, doc_id, query))
+
+    async def bulk_get_parts(
+        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, latest: bool
+    ) -> AsyncIterator[RevisionPart]:
+        results = await self.bulk_get(caller, items, revs=revs, attachments=True, latest=latest)
+        return _parts("", [one for result in results for one in result.docs])
 
     async def attachment(
         self, caller: Caller, doc_id: str, name: str, rev: str | None, method: str, headers: Mapping[str, str]
@@ -297,10 +322,25 @@ class FakeDatabase:
                 outcomes.append(Outcome(str(doc.get("_id", "")) if isinstance(doc, dict) else "", error=error))
         return outcomes
 
-    async def put_attachment(
-        self, caller: Caller, doc_id: str, name: str, rev: str | None, content_type: str, data: bytes
+    async def write_related(
+        self,
+        caller: Caller,
+        doc: dict[str, Any],
+        contents: AsyncIterator[AsyncIterator[bytes]],
+        *,
+        new_edits: bool = True,
     ) -> Outcome:
-        self._note("put_attachment", (caller, doc_id, name, rev, content_type, data))
+        following = [b"".join([chunk async for chunk in content]) async for content in contents]
+        self._note("write_related", (caller, doc, following, new_edits))
+        return Outcome(doc["_id"], doc.get("_rev", "1-aa"), routed=self.routed)
+
+    async def put_attachment(
+        self, caller: Caller, doc_id: str, name: str, rev: str | None, uploaded: UploadedAttachment
+    ) -> Outcome:
+        data = b"".join([piece async for piece in uploaded.pieces])
+        self._note(
+            "put_attachment", (caller, doc_id, name, rev, uploaded.content_type, uploaded.encoding, uploaded.size, data)
+        )
         return Outcome(doc_id, "1-aa", routed=self.routed)
 
     async def delete_attachment(self, caller: Caller, doc_id: str, name: str, rev: str | None) -> Outcome:
@@ -347,6 +387,13 @@ class FakeDatabase:
 
     def status(self) -> dict[str, Any]:
         return {"name": self.name, "state": self.state, "seq": 9, "caught_up": True}
+
+
+async def _parts(doc_id: str, found: Sequence[Mapping[str, Any]]) -> AsyncIterator[RevisionPart]:
+    for one in found:
+        error = "ok" not in one
+        value = one.get("error", one) if error else one["ok"]
+        yield RevisionPart(doc_id, None, "application/json", Streamed([encode(value)]), error=error)
 
 
 class Streamed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Mapping
 
 import pytest
@@ -177,14 +178,43 @@ async def test_attachments_are_written_with_their_type_and_revision(gateway: Por
     put = await gateway.ann.put("/notes/a/b%2Fc?rev=1-a", content=b"\0\xff", headers={"Content-Type": "image/png"})
     assert (put.status_code, put.json()) == (201, {"ok": True, "id": "a", "rev": "1-aa"})
     assert put.headers["location"] == f"{gateway.ann.base_url}/notes/a/b%2Fc"
-    assert gateway.db.last("put_attachment") == (Caller("ann"), "a", "b/c", "1-a", "image/png", b"\0\xff")
+    told = gateway.db.last("put_attachment")
+    assert told == (Caller("ann"), "a", "b/c", "1-a", "image/png", None, 2, b"\0\xff")
     await gateway.ann.put("/notes/a/b", content=b"")
-    assert gateway.db.last("put_attachment")[3:5] == (None, "application/octet-stream")
+    assert gateway.db.last("put_attachment")[3:] == (None, "application/octet-stream", None, 0, b"")
+    packed = gzip.compress(b"as it is")
+    await gateway.ann.put("/notes/a/b", content=packed, headers={"Content-Encoding": "GZip"})
+    assert gateway.db.last("put_attachment")[5:] == ("gzip", len(packed), packed)
+    assert (await gateway.ann.put("/notes/a/b", content=b"", headers={"Content-Encoding": "br"})).status_code == 415
     gone = await gateway.ann.delete("/notes/a/b", headers={"If-Match": '"1-aa"'})
     assert (gone.status_code, gone.json()["rev"]) == (200, "2-bb")
     assert gateway.db.last("delete_attachment") == (Caller("ann"), "a", "b", "1-aa")
     refused = await gateway.ann.put("/notes/a/_b", content=b"")
     assert refused.status_code == 400
+
+
+async def test_an_attachment_past_the_limit_is_refused_before_or_while_it_comes(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
+    said = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 1073741825\r\n\r\n" % login)
+    assert said.startswith(b"HTTP/1.1 413")
+    assert b"limit ATTACHMENT_BYTES" in said
+    monkeypatch.setattr("gateway.http.body.limits.ATTACHMENT_BYTES", 10)
+    chunks = b"".join(b"5\r\nfive!\r\n" for _ in range(3)) + b"0\r\n\r\n"
+    came = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % login + chunks)
+    assert came.startswith(b"HTTP/1.1 413")
+    assert gateway.db.asked == []
+
+
+async def test_a_client_that_stalls_while_it_sends_an_attachment_is_cut_off(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.limits.BODY_SILENCE_SECONDS", 0.05)
+    login = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
+    answer = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 9\r\n\r\nhalf" % login)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert gateway.db.asked == []
 
 
 async def test_a_client_that_takes_nothing_of_an_answer_is_let_go(

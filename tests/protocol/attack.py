@@ -21,6 +21,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from gateway.embedded.documents import inline
+
 MARK: Final = "zq7"
 ATTACKER: Final = "ann"
 VICTIM: Final = "zq7vera"
@@ -141,10 +143,16 @@ def hidden_revisions() -> dict[str, list[str]]:
 
 
 HIDDEN: Final = hidden_revisions()
+PACKED: Final = inline(b"zq7bytes", "text/plain").data  # as it is stored
+_SECRET_BYTES: Final = (b"zq7bytes", PACKED)
 _SECRET_DIGESTS: Final = {rev.partition("-")[2] for revs in HIDDEN.values() for rev in revs} | {
-    hashlib.md5(text, usedforsecurity=False).hexdigest() for text in (b"zq7bytes",)
+    hashlib.md5(data, usedforsecurity=False).hexdigest() for data in _SECRET_BYTES
 }
-_SECRET_TEXTS: Final = {base64.b64encode(hashlib.md5(b"zq7bytes", usedforsecurity=False).digest()).decode()}
+_SECRET_TEXTS: Final = {
+    base64.b64encode(text).decode()
+    for data in _SECRET_BYTES
+    for text in (data, hashlib.md5(data, usedforsecurity=False).digest())
+}
 _SECRET = re.compile("|".join(re.escape(one) for one in sorted(_SECRET_DIGESTS | _SECRET_TEXTS)))
 _MARKED = re.compile(r"zq7\w*")
 
@@ -165,7 +173,7 @@ class Probe:
         query = "&".join(
             f"{name}={value if isinstance(value, str) else '…'}" for name, value in self.parameters.items()
         )
-        return f"{self.method} {self.path}?{query} {json.dumps(self.body)[:80] if self.body is not None else ''}"
+        return f"{self.method} {self.path}?{query} {_shown(self.body)[:80] if self.body is not None else ''}"
 
 
 @dataclass(slots=True, eq=False)
@@ -256,15 +264,19 @@ async def ask(world: World, probe: Probe, who: str | None = ATTACKER) -> Answer:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{name}:{password or name}".encode()).decode()
     content = None
     if probe.body is not None:
-        content = json.dumps(probe.body).encode()
+        content = probe.body if isinstance(probe.body, bytes) else json.dumps(probe.body).encode()
         headers.setdefault("Content-Type", "application/json")
     async with world.client.request(
         probe.method, URL(url, encoded=True), data=content, headers=headers, allow_redirects=False
     ) as response:
         body = await response.read()
         told = {name.lower(): value for name, value in response.headers.items()}
-    said = unquote_plus(url) + json.dumps(probe.body, ensure_ascii=False) + str(probe.headers)
+    said = unquote_plus(url) + _shown(probe.body) + str(probe.headers)
     return Answer(response.status, told, body, said)
+
+
+def _shown(body: Any) -> str:
+    return body.decode() if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False)
 
 
 async def ask_all(world: World, probes: Iterable[Probe], who: str | None = ATTACKER) -> list[Answer]:
@@ -286,6 +298,8 @@ def traces(answer: Answer) -> set[str]:
             told += json.dumps(answer.json(), ensure_ascii=False)
         told += unquote(told)
     found = {word for word in _MARKED.findall(told) if word not in answer.said}
+    if PACKED in answer.body:
+        found.add("the attachment, compressed")
     return found | {one for one in _SECRET.findall(told) if one not in answer.said}
 
 
@@ -300,8 +314,10 @@ def comparable(world: World, response: Answer) -> Any:
     """An answer without what may differ: the database's name, sequences, and boundaries of multipart."""
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
     text = response.text
-    if (boundary := re.search(r'boundary="([^"]+)"', headers.get("content-type", ""))) is not None:
-        text = text.replace(boundary[1], "BOUNDARY")
+    kind = headers.get("content-type", "")
+    for boundary in re.findall(r'boundary="([^"]+)"', kind + text):
+        text = text.replace(boundary, "BOUNDARY")
+    if kind.startswith("multipart/"):
         headers["content-type"] = "multipart"
     headers = {name: value.replace(f"/{world.name}/", "/DB/") for name, value in headers.items()}
     if '"last_seq":' in text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -60,6 +61,26 @@ def _put() -> list[Probe]:
             doc = {"_id": doc_id, "channels": [OWN_ROOM], "_attachments": {"zq7att.txt": stub}}
             probes.append(Probe("PUT", path_of(doc_id), {"rev": TARGETS.get(doc_id, [WRONG])[0]}, doc))
             probes.append(Probe("PUT", path_of(doc_id), {"new_edits": "false"}, {**doc, "_rev": f"7-{'c' * 32}"}))
+    return probes
+
+
+def related(doc: Mapping[str, Any], data: bytes) -> bytes:
+    """A document and one attachment behind it, as multipart/related with the boundary `x`."""
+    head = b"--x\r\nContent-Type: application/json\r\n\r\n" + json.dumps(doc).encode()
+    return head + b"\r\n--x\r\n\r\n" + data + b"\r\n--x--"
+
+
+def _put_related() -> list[Probe]:
+    headers = {"Content-Type": "multipart/related; boundary=x"}
+    mine = {"follows": True, "content_type": "text/plain", "length": 4}
+    probes: list[Probe] = []
+    for doc_id in ("zq7attached", "zq7deep", "k-shared", "d-03zq7dead"):
+        for rev in (*TARGETS[doc_id], WRONG):
+            for attachments in ({"new.txt": mine}, {"new.txt": mine, "zq7att.txt": _STUB}):
+                doc = {"channels": [OWN_ROOM], "_rev": rev, "_attachments": attachments}
+                body = related(doc, b"mine")
+                ways: tuple[dict[str, str], ...] = ({}, {"new_edits": "false"})
+                probes += [Probe("PUT", path_of(doc_id), parameters, body, headers) for parameters in ways]
     return probes
 
 
@@ -148,7 +169,7 @@ WRITES: Final[Mapping[tuple[str, str], Callable[[], list[Probe]]]] = {
         Probe("COPY", "/_local/zq7checkpoint", headers={"Destination": target}) for target in ("_local/mine", "mine")
     ],
     ("COPY", "/{db}/{doc}"): _copy,
-    ("PUT", "/{db}/{doc}"): _put,
+    ("PUT", "/{db}/{doc}"): lambda: [*_put(), *_put_related()],
     ("DELETE", "/{db}/{doc}"): _delete,
     ("PUT", "/{db}/{doc}/{attachment...}"): lambda: _attachment("PUT"),
     ("DELETE", "/{db}/{doc}/{attachment...}"): lambda: _attachment("DELETE"),

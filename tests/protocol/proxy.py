@@ -33,9 +33,11 @@ class Proxy:
     url: str = ""
     seen: list[Request] = field(default_factory=list)
     broken: list[Request] = field(default_factory=list)
+    given_up: list[Request] = field(default_factory=list)  # by the client, before their answer's end
     _held_path: str | None = None
     _held_method: str | None = None
     _breaking: tuple[str, str] | None = None
+    _cutting: tuple[str, int] | None = None
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
     _session: aiohttp.ClientSession | None = None
@@ -54,7 +56,17 @@ class Proxy:
         self._breaking = (method, suffix)
 
     def mend(self) -> None:
-        self._breaking = None
+        self._breaking = self._cutting = None
+
+    def cut(self, suffix: str, after_bytes: int) -> None:
+        """From now on answers to paths that end so break off there."""
+        self._cutting = (suffix, after_bytes)
+
+    async def was_given_up(self) -> Request:
+        """Wait until the client gave a request up; the first since ever."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
+            await self._news.wait_for(lambda: bool(self.given_up))
+        return self.given_up[0]
 
     async def broke_off(self) -> None:
         """Wait until a request was broken off."""
@@ -94,13 +106,16 @@ class Proxy:
             request.transport.abort()
             return web.Response(status=502)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        if request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
         response: web.StreamResponse | None = None
+        passed = 0
         try:
             async with self._session.request(
                 request.method,
                 URL(self.target + request.raw_path, encoded=True),
                 headers=headers,
-                data=await request.read() or None,
+                data=request.content.iter_any() if request.can_read_body else None,
                 allow_redirects=False,
             ) as answer:
                 kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP]
@@ -110,9 +125,17 @@ class Proxy:
                 await response.prepare(request)
                 while data := await answer.content.readany():
                     await self._held(request)
+                    passed += len(data)
+                    if self._cuts(asked, passed):
+                        raise ConnectionResetError("cut")
                     await response.write(data)
                 await response.write_eof()
-        except (aiohttp.ClientError, ConnectionError):
+        except asyncio.CancelledError:
+            async with self._news:
+                self.given_up.append(asked)
+                self._news.notify_all()
+            raise
+        except (aiohttp.ClientError, ConnectionError, web.RequestPayloadError):
             # As if the server itself were gone: no answer, or the half of one.
             if request.transport is not None:
                 request.transport.abort()
@@ -123,6 +146,9 @@ class Proxy:
             return False
         method, suffix = self._breaking
         return asked.method == method and asked.path.endswith(suffix)
+
+    def _cuts(self, asked: Request, passed: int) -> bool:
+        return self._cutting is not None and asked.path.endswith(self._cutting[0]) and passed > self._cutting[1]
 
     async def _held(self, request: web.BaseRequest) -> None:
         if self._held_path is None or self._held_method not in (None, request.method):
@@ -138,7 +164,7 @@ async def proxy_to(target: str) -> AsyncIterator[Proxy]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         proxy._session = session
-        server = web.Server(proxy._handle, auto_decompress=False)
+        server = web.Server(proxy._handle, auto_decompress=False, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -148,7 +148,7 @@ async def test_what_is_too_large_is_refused_naming_the_limit(victim: Victim) -> 
         for bad in too_large():
             if bad.body is None:
                 # Only said to be too large: refused before a byte of it is sent.
-                length = f"Content-Length: {limits.BODY_BYTES + 1}\r\n\r\n"
+                length = f"Content-Length: {bad.headers['Content-Length']}\r\n\r\n"
                 head = f"{bad.method} /notes{bad.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 answer = await exchange(victim.gateway.public, (head + _LOGIN + length).encode())
                 status, headers, body = parsed(answer)

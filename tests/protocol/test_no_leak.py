@@ -203,14 +203,20 @@ def _document() -> list[Probe]:
         path, mixed = path_of(doc_id), doc_id in MIXED
         revs = HIDDEN.get(doc_id, ["1-" + "0" * 32])
         several: list[Parameters] = [{}, {"open_revs": "all"}, {"open_revs": "all", "revs": "true", "latest": "true"}]
-        several += [{flag: "true"} for flag in flags]
+        several += [{flag: "true"} for flag in (*flags, "att_encoding_info")]
         several += [{"open_revs": json.dumps(revs)}, {"open_revs": json.dumps(revs), "latest": "true", "revs": "true"}]
         for rev in revs:
             several += [{"rev": rev, **more} for more in ({}, {"latest": "true"}, {"revs": "true", "meta": "true"})]
         probes += _each(path, *several, compared=not mixed)
         accepts_parts = {"Accept": "multipart/mixed"}
         for value in ("all", json.dumps(revs)):
-            probes.append(Probe("GET", path, {"open_revs": value}, headers=accepts_parts, compared=not mixed))
+            for more in ({}, {"atts_since": json.dumps(revs[:1]), "latest": "true"}):
+                asked = {"open_revs": value, **more}
+                probes.append(Probe("GET", path, asked, headers=accepts_parts, compared=not mixed))
+        for kind in ("application/json", "multipart/related"):
+            several = [{"attachments": "true", "meta": "true"}, {"atts_since": "[]"}]
+            several += [{"attachments": "true", "rev": rev, "atts_since": json.dumps([rev])} for rev in revs]
+            probes += [Probe("GET", path, one, headers={"Accept": kind}, compared=not mixed) for one in several]
         probes.append(Probe("GET", path, headers={"If-None-Match": f'"{revs[0]}"'}, compared=not mixed))
         probes += [Probe("HEAD", path, one, compared=not mixed) for one in ({}, {"rev": revs[0]})]
     return probes
@@ -223,6 +229,7 @@ def _attachment() -> list[Probe]:
         path = f"{path_of(doc_id)}/{name}"
         probes += _each(path, {}, {"rev": FIRST_REVS["zq7attached"]}, {"rev": f"2-{digest('a2')}"})
         probes.append(Probe("GET", path, headers={"Range": "bytes=0-3"}))
+        probes.append(Probe("GET", path, headers={"Range": "bytes=0-1,2-3", "Accept-Encoding": "gzip"}))
         probes.append(Probe("GET", path, headers={"If-Match": FIRST_REVS["zq7attached"]}))
         probes.append(Probe("HEAD", path))
     return probes
@@ -241,6 +248,8 @@ def _bulk_get() -> list[Probe]:
     probes += [Probe("POST", "/_bulk_get", one, {"docs": mixed}, compared=False) for one in several]
     accepts = {"Accept": "multipart/mixed"}
     probes.append(Probe("POST", "/_bulk_get", {"revs": "true"}, {"docs": wanted}, accepts))
+    since = [{**one, "atts_since": ["1-" + "0" * 32]} for one in wanted]
+    probes += [Probe("POST", "/_bulk_get", {}, {"docs": since}, headers) for headers in ({}, accepts)]
     return [*probes, Probe("POST", "/_bulk_get", {"latest": "true"}, {"docs": mixed}, accepts, compared=False)]
 
 

@@ -59,11 +59,11 @@ async def test_open_revs_gives_readable_leaves_only(branched: World) -> None:
             await open_revs(branched, await branched.user("nobody"), doc, "all")
 
 
-async def test_latest_goes_to_a_readable_descendant_and_else_stays(branched: World) -> None:
+async def test_latest_goes_to_the_readable_descendants_and_else_stays(branched: World) -> None:
     ann = await branched.user("ann", ["a"])
-    assert await open_revs(branched, ann, "d", ["1-a"], latest=True) == ["2-m"]
+    assert await open_revs(branched, ann, "d", ["1-a"], latest=True) == ["2-m", "2-d"]
     assert await open_revs(branched, ann, "d", ["2-d", "2-w"], latest=True) == ["2-d", "missing 2-w"]
-    assert await bulk_get(branched, ann, ("d", "1-a"), latest=True) == [["2-m"]]
+    assert await bulk_get(branched, ann, ("d", "1-a"), latest=True) == [["2-m", "2-d"]]
 
 
 async def test_bulk_get_answers_each_item_for_itself(branched: World) -> None:

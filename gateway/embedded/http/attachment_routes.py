@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.attachments import Attachment
+from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.documents import (
     DEFAULT_CONTENT_TYPE,
     Incoming,
@@ -16,19 +18,16 @@ from gateway.embedded.documents import (
     check_id,
     check_rev,
 )
-from gateway.embedded.http.content import decoded_bytes, receive, stored_bytes
+from gateway.embedded.http.content import Announced, decoded_bytes, receive, stored_bytes
 from gateway.embedded.http.document_routes import kept_attachments, open_one, result_error, written
 from gateway.embedded.http.message import Request, answer, raw
 from gateway.embedded.reading import DocOptions, Revision
-from gateway.errors import GatewayError, NotFound, UnsupportedMedia
+from gateway.errors import NotFound, RangeNotSatisfiable, UnsupportedMedia
+from gateway.multipart import boundary
 
-_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})\Z")
+_RANGE = re.compile(r"([0-9]{0,15})-([0-9]{0,15})\Z")
+_RANGES_COUNT = 10  # as many CouchDB answers with everything
 _ALL = DocOptions(attachments=True, follows=True)
-
-
-class RangeNotSatisfiable(GatewayError):
-    status, error, code = 416, "requested_range_not_satisfiable", "CG1013"
-    default_reason = "Requested range not satisfiable"
 
 
 async def get(request: Request) -> UpstreamResponse:
@@ -44,7 +43,7 @@ async def get(request: Request) -> UpstreamResponse:
     headers = {
         "etag": tag,
         "cache-control": "must-revalidate",
-        "content-type": attachment.content_type.replace("\r", "").replace("\n", ""),
+        "content-type": _plain(attachment.content_type),
         "accept-ranges": "bytes" if attachment.encoding is None else "none",
         "content-security-policy": "sandbox",
     }
@@ -54,28 +53,57 @@ async def get(request: Request) -> UpstreamResponse:
         if attachment.encoding in (request.header("accept-encoding") or ""):
             headers |= {"content-encoding": attachment.encoding, "content-length": str(attachment.size)}
             return UpstreamResponse(200, headers, stored_bytes(database, attachment))
-        headers["content-length"] = str(attachment.length)
+        if attachment.length != attachment.size:  # else it came encoded, and nobody knows its true length
+            headers["content-length"] = str(attachment.length)
         return UpstreamResponse(200, headers, decoded_bytes(database, attachment))
+    ranges = _ranges(request.header("range"), attachment.length)
+    if ranges is not None and len(ranges) > 1:
+        between = boundary()
+        kind = {"content-type": f'multipart/byteranges; boundary="{between}"'}
+        return UpstreamResponse(206, kind, _byteranges(database, attachment, ranges, between))
     status, first, last = 200, 0, attachment.length - 1
-    if (span := _range(request.header("range"), attachment.length)) is not None:
-        status, (first, last) = 206, span
+    if ranges is not None:
+        status, (first, last) = 206, ranges[0]
         headers["content-range"] = f"bytes {first}-{last}/{attachment.length}"
     headers["content-length"] = str(last - first + 1)
     return UpstreamResponse(status, headers, stored_bytes(database, attachment, first, last))
 
 
-def _range(header: str | None, length: int) -> tuple[int, int] | None:
-    """One range of bytes (RFC 9110, 14.1.2); None for no range, or one that is not understood."""
-    match = _RANGE.match(header or "")
-    if match is None or match[0] == "bytes=-":
+def _ranges(header: str | None, length: int) -> list[tuple[int, int]] | None:
+    """Ranges of bytes; None for none, and where CouchDB answers with everything (chttpd_db:parse_ranges)."""
+    kind, found, listed = (header or "").partition("=")
+    if not found or kind.strip() != "bytes":
         return None
-    if not match[1]:
-        first, last = max(0, length - int(match[2])), length - 1
-    else:
-        first, last = int(match[1]), min(int(match[2] or length - 1), length - 1)
-    if first > last or first >= length:
-        raise RangeNotSatisfiable
-    return first, last
+    ranges = []
+    for one in listed.split(","):
+        match = _RANGE.match(one.strip())
+        if match is None or one.strip() == "-":
+            return None
+        first = max(0, length - int(match[2])) if not match[1] else int(match[1])
+        last = length - 1 if not match[1] or not match[2] else min(int(match[2]), length - 1)
+        if match[1] and not match[2] and first == 0:
+            return None
+        if last < first:
+            raise RangeNotSatisfiable
+        ranges.append((first, last))
+    return ranges if len(ranges) < _RANGES_COUNT else None
+
+
+async def _byteranges(
+    database: EmbeddedDatabase, attachment: Attachment, ranges: Sequence[tuple[int, int]], between: str
+) -> AsyncIterator[bytes]:
+    yield f"--{between}".encode()
+    for first, last in ranges:
+        where = f"bytes {first}-{last}/{attachment.length}"
+        yield f"\r\nContent-Type: {_plain(attachment.content_type)}\r\nContent-Range: {where}\r\n\r\n".encode()
+        async for chunk in stored_bytes(database, attachment, first, last):
+            yield chunk
+        yield f"\r\n--{between}".encode()
+    yield b"--"
+
+
+def _plain(value: str) -> str:
+    return value.replace("\r", "").replace("\n", "")
 
 
 async def put(request: Request) -> UpstreamResponse:
@@ -86,12 +114,12 @@ async def put(request: Request) -> UpstreamResponse:
     encoding = (request.header("content-encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise UnsupportedMedia("Only gzip and identity content-encodings are supported")
-    stored_encoding = "gzip" if encoding == "gzip" else None
+    kind = request.header("content-type") or DEFAULT_CONTENT_TYPE
+    announced = Announced(kind, "gzip" if encoding == "gzip" else None)
     pinned: list[int] = []
     with database.pins.held(pinned):
-        source = await receive(database, request.chunks(), pinned, stored_encoding)
-        kind = request.header("content-type") or DEFAULT_CONTENT_TYPE
-        added = {name: IncomingAttachment(kind, source, None, stored_encoding)}
+        source = await receive(database, request.chunks(), pinned, announced)
+        added = {name: IncomingAttachment(kind, source)}
         if rev is None:
             doc = Incoming(id, None, (), False, {}, b"{}", added)
         else:

@@ -17,6 +17,7 @@ from gateway.embedded.http.document_routes import doc_options, open_revs
 from gateway.embedded.http.message import Request, answer, stream
 from gateway.embedded.reading import DocOptions, Revision
 from gateway.errors import BadRequest, GatewayError, TooLarge
+from gateway.multipart import boundary
 
 _STEP = 50  # documents read at once for one _bulk_get
 
@@ -113,7 +114,7 @@ async def bulk_get(request: Request) -> UpstreamResponse:
     latest = request.params.get("latest") == "true"
     accept = request.header("accept") or ""
     if accept.startswith(("multipart/mixed", "multipart/related")):
-        outer = multipart.boundary()
+        outer = boundary()
         options = replace(options, attachments=True, follows=True, att_encoding_info=True)
         kind = "mixed" if accept.startswith("multipart/mixed") else "related"
         return stream(
@@ -180,11 +181,10 @@ async def _multipart(
                     failure = json_text.encode(_error(one.id, rev, error))
                     yield f'\r\n--{outer}\r\nContent-Type: application/json; error="true"\r\n\r\n'.encode() + failure
                     continue
-                inner = multipart.boundary()
-                kind = multipart.related_type(revision, inner)
+                part = multipart.related(database, revision)
                 named = "" if not revision.follows else f"\r\nX-Doc-Id: {_header(one.id)}\r\nX-Rev-Id: {rev}"
-                yield f"\r\n--{outer}{named}\r\nContent-Type: {kind}\r\n\r\n".encode()
-                async for piece in multipart.related(database, revision, inner):
+                yield f"\r\n--{outer}{named}\r\nContent-Type: {part.headers['content-type']}\r\n\r\n".encode()
+                async for piece in part.content:
                     yield piece
     yield f"\r\n--{outer}--".encode()
 

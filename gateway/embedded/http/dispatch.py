@@ -19,7 +19,7 @@ from gateway.embedded.http import (
     server_routes,
     view_routes,
 )
-from gateway.embedded.http.message import Params, Request, answer
+from gateway.embedded.http.message import BodyFailed, Params, Request, answer
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NotFound, NotImplementedUpstream
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def handle(
     headers: Mapping[str, str],
     body: bytes | AsyncIterator[bytes] | None,
 ) -> UpstreamResponse:
-    """Answer one request. `path` is percent-encoded. Errors are answers, too; nothing but cancellation is raised."""
+    """Answer one request. `path` is percent-encoded. Errors are answers, too; only what `body` raises is raised."""
     try:
         request = Request(
             server,
@@ -181,6 +181,8 @@ async def handle(
                 {"allow": ", ".join(allowed)},
             )
         response = await handler(request)
+    except BodyFailed as failed:
+        raise failed.error from None
     except GatewayError as error:
         if error.status >= 500 and not isinstance(error, NotImplementedUpstream):
             log.warning("%s %s: %s", method, path, error.reason)

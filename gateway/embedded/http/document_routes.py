@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
@@ -13,6 +15,7 @@ from gateway.couch.upstream import Document, RevisionRef, UpstreamResponse, Writ
 from gateway.embedded import reading
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.documents import (
+    DEFAULT_CONTENT_TYPE,
     Incoming,
     IncomingAttachment,
     Inline,
@@ -23,7 +26,7 @@ from gateway.embedded.documents import (
     incoming,
 )
 from gateway.embedded.http import multipart
-from gateway.embedded.http.content import receive
+from gateway.embedded.http.content import Announced, receive
 from gateway.embedded.http.message import Missing, Params, Request, answer, raw, stream, text
 from gateway.embedded.reading import DocOptions, Found, Revision
 from gateway.embedded.tree import NO_BODY
@@ -39,6 +42,7 @@ from gateway.errors import (
     NotFound,
     UpstreamError,
 )
+from gateway.multipart import boundary
 
 
 def doc_options(params: Params) -> DocOptions:
@@ -101,6 +105,8 @@ async def get(request: Request) -> UpstreamResponse:
         options = replace(options, follows=True, att_encoding_info=True)
     asked = request.params.get("rev")
     rev = None if asked is None or request.params.get("latest") == "true" else check_rev(asked)
+    if rev is not None:  # as in CouchDB, which adds these to the winner only
+        options = replace(options, revs_info=False, conflicts=False, deleted_conflicts=False, local_seq=False)
 
     def job(connection: sqlite3.Connection) -> tuple[Revision, bytes]:
         revision = open_one(connection, id, rev, options)
@@ -114,9 +120,9 @@ async def get(request: Request) -> UpstreamResponse:
             return raw(304, b"", headers)
     if not revision.follows:
         return text(200, encoded, headers)
-    inner = multipart.boundary()
-    headers["content-type"] = multipart.related_type(revision, inner)
-    return stream(200, multipart.related(database, revision, inner), headers)
+    response = multipart.related(database, revision)
+    response.headers = {"cache-control": "must-revalidate", **headers, **response.headers}
+    return response
 
 
 def _matches(header: str | None, tag: str) -> bool:
@@ -168,7 +174,7 @@ async def _open_revs(request: Request) -> UpstreamResponse:
     if not mixed:
         rows = [{"missing": rev} if one is None else {"ok": one.doc} for rev, one in found]
         return text(200, await database.readers.work(lambda: json_text.encode(rows)))
-    outer = multipart.boundary()
+    outer = boundary()
     return stream(200, _mixed(database, found, outer), {"content-type": f'multipart/mixed; boundary="{outer}"'})
 
 
@@ -181,9 +187,9 @@ async def _mixed(
             missing = json_text.encode({"missing": rev})
             yield b'\r\nContent-Type: application/json; error="true"\r\n\r\n' + missing
         else:
-            inner = multipart.boundary()
-            yield f"\r\nContent-Type: {multipart.related_type(one, inner)}\r\n\r\n".encode()
-            async for piece in multipart.related(database, one, inner):
+            part = multipart.related(database, one)
+            yield f"\r\nContent-Type: {part.headers['content-type']}\r\n\r\n".encode()
+            async for piece in part.content:
                 yield piece
         yield f"\r\n--{outer}".encode()
     yield b"--"
@@ -250,10 +256,23 @@ async def _put_related(
             if name is None:
                 raise BadRequest("more parts than attachments that follow")
             assert isinstance(entries, dict)  # noqa: S101  `follows` came from it
-            encoding = "gzip" if entries[name].get("encoding") == "gzip" else None
-            streamed[name] = await receive(database, part.content, pinned, encoding)
+            streamed[name] = await receive(database, part.content, pinned, _announced(entries[name]))
         prepared = await _prepare(request, database, id, doc, new_edits=new_edits, streamed=streamed)
         return await _store(request, database, prepared, new_edits=new_edits)
+
+
+def _announced(entry: dict[str, Any]) -> Announced:
+    encoding, length, digest = entry.get("encoding"), entry.get("length"), entry.get("digest")
+    md5 = None
+    if isinstance(digest, str) and digest.startswith("md5-"):
+        with suppress(ValueError):
+            md5 = base64.b64decode(digest.removeprefix("md5-"))
+    return Announced(
+        str(entry.get("content_type", DEFAULT_CONTENT_TYPE)),
+        "gzip" if encoding == "gzip" else None,
+        length if type(length) is int and "encoded_length" in entry else None,
+        md5,
+    )
 
 
 async def _store(request: Request, database: EmbeddedDatabase, doc: Incoming, *, new_edits: bool) -> UpstreamResponse:
@@ -319,16 +338,14 @@ def _stored_attachments(connection: sqlite3.Connection, id: str, rev: str | None
     """The attachments of a revision as sources for another document."""
     options = DocOptions(attachments=True, follows=True)
     return {
-        name: IncomingAttachment(one.content_type, Stored(one.blob, one.md5, one.size, one.length), None, one.encoding)
+        name: IncomingAttachment(one.content_type, Stored(one.blob, one.md5, one.size, one.length, one.encoding))
         for name, one in open_one(connection, id, rev, options).follows.items()
     }
 
 
 def kept_attachments(revision: Revision) -> dict[str, IncomingAttachment]:
     """Stubs for all that a revision has, to write it again with one change."""
-    return {
-        name: IncomingAttachment(one.content_type, Stub(), None, one.encoding) for name, one in revision.follows.items()
-    }
+    return {name: IncomingAttachment(one.content_type, Stub()) for name, one in revision.follows.items()}
 
 
 # Local documents

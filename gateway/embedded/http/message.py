@@ -98,6 +98,14 @@ class Params:
             raise BadParameter(f"Invalid JSON in parameter `{names[0]}`: {value!r}") from None
 
 
+class BodyFailed(Exception):
+    """The body of a request could not be read on, for a reason of who sends it. `error` is what he raised."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Missing:
     """A JSON value that was not given, which null is."""
 
@@ -129,12 +137,18 @@ class Request:
         return self._database
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces."""
+        """The body in pieces. Raises BodyFailed."""
         if isinstance(self.content, bytes):
             yield self.content
-        elif self.content is not None:
-            async for chunk in self.content:
-                yield chunk
+            return
+        while self.content is not None:
+            try:
+                chunk = await anext(self.content)
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                raise BodyFailed(error) from error
+            yield chunk
 
     async def body(self, limit: int = limits.BODY_BYTES) -> bytes:
         """The whole body, unpacked when it is gzipped. Raises TooLarge, UnsupportedMedia or BadRequest."""
@@ -177,7 +191,7 @@ class Request:
 
     def accepts(self, kind: str) -> bool:
         """Whether the client named this content type (or everything) in `Accept`; as mochiweb does."""
-        accepted = {part.partition(";")[0].strip().lower() for part in (self.header("accept") or "").split(",")}
+        accepted = {part.partition(";")[0].strip().lower() for part in (self.header("accept") or "*/*").split(",")}
         return bool(accepted & {kind, "*/*", kind.partition("/")[0] + "/*"})
 
     def rev(self) -> str | None:
