@@ -13,7 +13,7 @@ from gateway.http.routes import ROUTES
 
 PAGE = (Path(__file__).parents[1] / "docs/protocol.md").read_text(encoding="utf-8")
 _ENDPOINT = re.compile(r"^\| ((?:`[A-Z]+`(?:, )?)+) \| `(/[^`]*)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
-_ERROR = re.compile(r"^\| (CG\d{4}) \| (\d{3}) \| `([a-z_]+)` \| [^|]+ \|$", re.MULTILINE)
+_ERROR = re.compile(r"^\| (CG\d{4}) \| (\d{3}) \| `([a-z0-9_]+)` \| [^|]+ \|$", re.MULTILINE)
 
 
 def errors(kind: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pytest
 
+from gateway import limits
 from gateway.callers import Caller
 from gateway.couch.upstream import UpstreamResponse
 from tests.http.conftest import ANN, OPS, Ports
@@ -205,6 +207,16 @@ async def test_an_attachment_past_the_limit_is_refused_before_or_while_it_comes(
     came = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % login + chunks)
     assert came.startswith(b"HTTP/1.1 413")
     assert gateway.db.asked == []
+
+
+async def test_more_uploads_than_a_process_takes_are_told_to_come_later(gateway: Ports) -> None:
+    with ExitStack() as stack:
+        for _ in range(limits.UPLOADS_COUNT):
+            stack.enter_context(gateway.traffic.upload())
+        refused = await gateway.ann.put("/notes/a/b", content=b"x")
+        assert (refused.status_code, "limit UPLOADS_COUNT" in refused.json()["reason"]) == (503, True)
+        assert refused.headers["Retry-After"] == "1"
+    assert (await gateway.ann.put("/notes/a/b", content=b"x")).status_code == 201
 
 
 async def test_a_client_that_stalls_while_it_sends_an_attachment_is_cut_off(

@@ -134,7 +134,8 @@ async def test_an_attachment_is_read_through_a_readable_revision_only(notes: Pla
     doc = notes.name("doc")
     secret = await put(ann, f"/{doc}/file", b"secret", await ann.put(doc, channels=notes.name("a")), "image/png")
     later = await put(ann, f"/{doc}/file", b"open", secret, "image/png")
-    moved = await ann.put(doc, rev=later, channels=notes.name("b"), _attachments={"file": {"stub": True, "revpos": 3}})
+    stubs = (await ann.get(f"/{doc}"))["_attachments"]
+    moved = await ann.put(doc, rev=later, channels=notes.name("b"), _attachments=stubs)
     assert (await bob.http.get(f"/{doc}/file")).content == b"open"
     assert (await bob.http.get(f"/{doc}/file", params={"rev": moved})).content == b"open"
     for rev in (secret, later):
