@@ -112,7 +112,7 @@ class Attachments:
         """
         following = _following(doc)
         sent = {name: _sent(stub, following.get(name)) for name, stub in doc.get("_attachments", {}).items()}
-        one = draft({**doc, "_attachments": sent}, new_edits=new_edits)
+        one = draft({**doc, "_attachments": sent}, new_edits=new_edits, may_follow=True)
         one = replace(one, has_stubs=any(stub.get("stub") is True for stub in sent.values()))
         related = Related(encode(one.doc), [each for each in following.values() if each.size])
         query = "" if new_edits else "new_edits=false"

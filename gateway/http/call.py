@@ -15,7 +15,7 @@ from gateway.auth.sessions import Session, Sessions
 from gateway.callers import Caller
 from gateway.catalogue import Catalogue
 from gateway.database import Database
-from gateway.errors import BadJson, GatewayError, from_status
+from gateway.errors import BadJson, GatewayError, UpstreamRefused, from_status
 from gateway.http import answers, compression
 from gateway.http.connection import Connection
 from gateway.http.cookies import CookieForm, session_token, set_cookie
@@ -205,7 +205,7 @@ async def relay(call: Call, source: Source, headers: Mapping[str, str]) -> web.S
 
 
 async def refusal(source: Source, missing: str = "") -> GatewayError:
-    """The upstream's error as one of ours: with its code, and never its 401, which is about the gateway's login."""
+    """The upstream's error as one of ours, with its code. Its 401 and 403 are about the gateway's login alone."""
     received = bytearray()
     try:
         async for chunk in source.content:
@@ -217,6 +217,8 @@ async def refusal(source: Source, missing: str = "") -> GatewayError:
         value = None
     finally:
         await close(source.content)
+    if source.status in (401, 403):
+        return UpstreamRefused("the upstream refuses the gateway's own credentials for this")
     said = value if isinstance(value, dict) else {}
     default = missing if source.status == 404 else ""
     return from_status(source.status, str(said.get("error", "")), str(said.get("reason", default)))

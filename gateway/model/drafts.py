@@ -78,8 +78,11 @@ def _kept(rev: str) -> str:
     return f"{number}-{digest.lower()}" if len(digest) == 32 else rev
 
 
-def draft(doc: object, *, new_edits: bool) -> Draft:
-    """Check a document with its `_id`. Raises BadRequest, InvalidDocument, InvalidDocumentId, TooLarge."""
+def draft(doc: object, *, new_edits: bool, may_follow: bool = False) -> Draft:
+    """Check a document with its `_id`. Raises BadRequest, InvalidDocument, InvalidDocumentId, TooLarge.
+
+    `may_follow`: attachments may come behind the document, in the parts of a multipart body.
+    """
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
     doc_id = check_id(doc.get("_id"))
@@ -93,11 +96,13 @@ def draft(doc: object, *, new_edits: bool) -> Draft:
     history_of_own = None if new_edits or doc.get("_revisions") is None else _history(doc["_revisions"])
     if rev is None and history_of_own:
         rev = history_of_own[0]
-    attachments = _check_attachments(doc.get("_attachments"))
+    attachments = _attachments(doc.get("_attachments"), may_follow)
     body = {key: value for key, value in doc.items() if not key.startswith("_")}
     sent = {key: value for key, value in doc.items() if key not in _IGNORED and key != "_rev"}
     if rev is not None:
         sent["_rev"] = rev
+    if "_attachments" in sent:
+        sent["_attachments"] = attachments
     parent = rev
     ancestors: tuple[str, ...] = () if rev is None else (rev,)
     if new_edits:
@@ -136,14 +141,42 @@ def _ancestors(rev: str, revs: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(revs[1:])
 
 
-def _check_attachments(attachments: object) -> dict[str, dict[str, Any]]:
+def _attachments(attachments: object, may_follow: bool) -> dict[str, dict[str, Any]]:
+    """Each attachment, made anew of just what the upstream needs.
+
+    CouchDB checks little of the rest: a digest that is none, or a type that is a number, ends the shard's process, and
+    with it everything that other people wrote in the same bulk.
+    """
     if attachments is None:
         return {}
     if not isinstance(attachments, dict):
         raise InvalidDocument("_attachments must be an object")
-    for name, attachment in attachments.items():
-        if not isinstance(attachment, dict):
-            raise InvalidDocument(f"_attachments.{name} must be an object")
-        if not name or name.startswith("_"):
-            raise InvalidDocument(f"Attachment name '{name}' must not be empty or start with '_'")
-    return attachments
+    return {name: _attachment(name, attachment, may_follow) for name, attachment in attachments.items()}
+
+
+def _attachment(name: str, attachment: object, may_follow: bool) -> dict[str, Any]:
+    if not isinstance(attachment, dict):
+        raise InvalidDocument(f"_attachments.{name} must be an object")
+    if not name or name.startswith("_"):
+        raise InvalidDocument(f"Attachment name '{name}' must not be empty or start with '_'")
+    kept: dict[str, Any] = {}
+    if (content_type := attachment.get("content_type")) is not None:
+        if not isinstance(content_type, str):
+            raise InvalidDocument(f"_attachments.{name}.content_type must be a string")
+        kept["content_type"] = content_type
+    if (revpos := attachment.get("revpos")) is not None:
+        if type(revpos) is not int or revpos < 0:
+            raise InvalidDocument(f"_attachments.{name}.revpos must be a non-negative integer")
+        kept["revpos"] = revpos
+    if attachment.get("stub") is True:
+        return {**kept, "stub": True}
+    if attachment.get("follows") is True:
+        if not may_follow:
+            raise InvalidDocument(f"_attachments.{name} says that it follows, which it can in multipart/related only")
+        lengths = {
+            key: attachment[key] for key in ("length", "encoding", "encoded_length", "digest") if key in attachment
+        }
+        return {**kept, **lengths, "follows": True}
+    if not isinstance(attachment.get("data"), str):
+        raise InvalidDocument(f"_attachments.{name} needs `data` in base64, or `stub`")
+    return {**kept, "data": attachment["data"]}
