@@ -20,7 +20,11 @@ PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_i
 PURGE_REVISIONS_COUNT: Final = 1_000  # in one _purge, as CouchDB's max_revisions_number
 BODY_SILENCE_SECONDS: Final = 60.0  # a client that sends nothing more of its body; then 408
 CLIENT_WRITE_SECONDS: Final = 60.0  # a client that takes nothing at all of an answer; then its connection is closed
-KEEPALIVE_SECONDS: Final = 75.0  # an idle connection, or one that sends no complete request head
+KEEPALIVE_SECONDS: Final = 75.0  # an idle connection
+FIRST_REQUEST_SECONDS: Final = 15.0  # a new connection without a complete request head; then it is closed
+CONNECTIONS_COUNT: Final = 60_000  # clients of the public port, if there are descriptors for as many
+DESCRIPTORS_COUNT: Final = 65_536  # asked for at start, as far as the system allows
+DESCRIPTORS_RESERVED_COUNT: Final = 600  # not for clients: upstream connections and streams, files, administrators
 REVISIONS_COUNT: Final = 10_000  # ids in one _revisions
 KEYS_COUNT: Final = 100_000  # keys in one _all_docs, doc_ids of one filter
 

@@ -24,6 +24,7 @@ from gateway.couch.open import open_upstream
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import Upstream
 from gateway.database import Database
+from gateway.descriptors import Complaints, allow_all, connections_of
 from gateway.errors import GatewayError, UpstreamError
 from gateway.http.call import Gate
 from gateway.http.cookies import CookieForm
@@ -121,6 +122,10 @@ class Server:
         False when SIGTERM or SIGINT came first. Raises StartError.
         """
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Complaints())
+        descriptors = allow_all()
+        self._traffic.connections_count = connections_of(descriptors)
+        log.info("up to %d clients (%d open files)", self._traffic.connections_count, descriptors)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)

@@ -46,8 +46,12 @@ ALLOWED = {
     "http": BASE | {"model", "mango", "auth", "database", "catalogue", "queries", "callers"},
     "logins": BASE | {"model", "store", "database", "callers"},
     "demo": BASE | {"database", "callers"},
+    "descriptors": BASE,
     "server": BASE
-    | {"couch", "store", "auth", "settings", "accounts", "database", "catalogue", "http", "callers", "logins"},
+    | {
+        "couch", "store", "auth", "settings", "accounts", "database", "catalogue", "http", "callers", "logins",
+        "descriptors",
+    },
     "cli": BASE | {"settings", "server", "demo"},
     "errors": set(),
     "limits": set(),

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from gateway import limits
 from gateway.errors import BadRequest, GatewayError, TooLarge
 from gateway.http import answers
+from gateway.http.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,49 @@ _HEADERS_COUNT: Final = 100
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_stall", "on_lost")
+    __slots__ = ("_counted", "_first", "_stall", "_traffic", "on_lost")
 
     on_lost: Callable[[], object] | None
     _stall: asyncio.TimerHandle | None
+    _first: asyncio.TimerHandle | None
+    _traffic: Traffic | None
+    _counted: bool
+
+    def counted_by(self, traffic: Traffic | None) -> Connection:
+        """Let it in only while there is room in this traffic; None: always."""
+        self._traffic = traffic
+        return self
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._first = self._loop.call_later(limits.FIRST_REQUEST_SECONDS, self._nothing_asked)
+        traffic = self._traffic
+        self._counted = traffic is not None and traffic.connections_open < traffic.connections_count
+        if traffic is None:
+            return
+        if self._counted:
+            traffic.connections_open += 1
+        elif self.transport is not None:
+            # Without a word: an answer would cost what there is none of.
+            traffic.connections_refused += 1
+            self.transport.abort()
+
+    def asked(self) -> None:
+        """A request came: from now on it may be idle for KEEPALIVE_SECONDS."""
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
+
+    def _nothing_asked(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        self.asked()
+        if self._counted and self._traffic is not None:
+            self._counted = False
+            self._traffic.connections_open -= 1
         self._watch_no_more()
         told, self.on_lost = getattr(self, "on_lost", None), None
         if told is not None:
@@ -96,12 +133,14 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """Makes a Connection of each accepted socket. Create it inside the event loop."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, limited_by: Traffic | None = None) -> None:
+        """`limited_by`: where connections are counted, and refused when there are too many."""
         super().__init__(handler)
+        self._limited_by = limited_by
         self._running_loop = asyncio.get_running_loop()
 
     def __call__(self) -> Connection:
-        return Connection(
+        connection = Connection(
             self,
             loop=self._running_loop,
             access_log=None,  # type: ignore[arg-type]
@@ -111,3 +150,4 @@ class Server(web.Server):
             max_field_size=limits.HEADER_BYTES,
             max_headers=_HEADERS_COUNT,
         )
+        return connection.counted_by(self._limited_by)

@@ -34,11 +34,14 @@ class Listener:
 
     def runner(self) -> web.ServerRunner:
         """Call it inside the event loop."""
-        return web.ServerRunner(Server(self.handle), shutdown_timeout=limits.DRAIN_SECONDS)
+        limited_by = self.gate.traffic if self.gate.name == "public" else None
+        return web.ServerRunner(Server(self.handle, limited_by), shutdown_timeout=limits.DRAIN_SECONDS)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every error is an answer; only cancellation is raised."""
         traffic = self.gate.traffic
+        if isinstance(request.protocol, Connection):
+            request.protocol.asked()
         with traffic.request():
             response: web.StreamResponse | None = self.gate.cors.preflight(request)
             if response is None:

@@ -50,6 +50,15 @@ def _metrics(call: Call) -> Iterator[Metric]:
             for status in _CLASSES[1:]
         ],
     )
+    yield Metric(
+        "couch_gateway_connections_open", "gauge", "Clients of the public port.", [({}, traffic.connections_open)]
+    )
+    yield Metric(
+        "couch_gateway_connections_refused_total",
+        "counter",
+        "Clients that were not let in, since there were too many.",
+        [({}, traffic.connections_refused)],
+    )
     yield Metric("couch_gateway_requests_active", "gauge", "Requests under way, with feeds.", [({}, traffic.active)])
     yield Metric("couch_gateway_feeds_open", "gauge", "Feeds of _changes that run now.", [({}, traffic.feeds_open)])
     yield Metric("couch_gateway_feeds_total", "counter", "Feeds of _changes begun.", [({}, traffic.feeds_begun)])

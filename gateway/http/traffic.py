@@ -28,6 +28,9 @@ class Traffic:
         self.feeds_begun = 0
         self.documents_written = 0
         self.documents_refused = 0
+        self.connections_count = limits.CONNECTIONS_COUNT  # those of the public port that are let in
+        self.connections_open = 0
+        self.connections_refused = 0
         self._feeds_count = feeds_count
         self._uploads_count = uploads_count
         self._uploads = 0

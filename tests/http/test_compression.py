@@ -179,8 +179,11 @@ async def test_answers_are_compressed_at_every_port(gateway: Ports) -> None:
     numbers = await ask(gateway, "/_metrics", GZIP, port="metrics")
     assert numbers.packed
     assert numbers.text.startswith(b"#")
-    fill(gateway, SMALLEST)
-    assert (await ask(gateway, "/notes/a", GZIP, port="admin")).packed
+    for number in range(200):
+        gateway.db.principals["user", f"user-{number}"] = {}
+    users = await ask(gateway, "/notes/_user/", GZIP, port="admin")
+    assert users.packed
+    assert len(json.loads(users.text)) == 200
 
 
 @pytest.mark.parametrize(
