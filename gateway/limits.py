@@ -15,6 +15,7 @@ JSON_DEPTH: Final = 500  # nesting of arrays and objects in a body
 DOCUMENT_ID_BYTES: Final = 7_168  # CouchDB's default is infinity; URLs end near 8 kB
 HEADER_BYTES: Final = 16_384
 BULK_DOCUMENTS_COUNT: Final = 10_000  # in one _bulk_docs or _bulk_get
+INLINE_DRAFTS_COUNT: Final = 50  # documents of one request that are checked in the event loop; more, in a thread
 QUERY_PARAMETERS_COUNT: Final = 1_000  # in one query string
 PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 PURGE_REVISIONS_COUNT: Final = 1_000  # in one _purge, as CouchDB's max_revisions_number
@@ -109,6 +110,7 @@ FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
 FEED_TIMEOUT_MAX_SECONDS: Final = 900.0
 UNLIMITED_COUNT: Final = 2**53  # rows, when a client names no limit
 FEEDS_COUNT: Final = 50_000  # waiting feeds in one process
+FEEDS_OF_USER_COUNT: Final = 1_000  # of one user of a database; not of the guest, who may be thousands of people
 VIEWERS_INTERVALS_COUNT: Final = 500_000  # access intervals kept in memory, of one database
 FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
 
@@ -155,6 +157,7 @@ LOGIN_BODY_BYTES: Final = 16_384
 # Local documents
 LOCAL_DOCUMENT_BYTES: Final = 1_000_000
 LOCAL_DOCUMENTS_COUNT: Final = 10_000  # of one user
+LOCAL_DOCUMENT_OF_GUEST_BYTES: Final = 16_000  # enough for a checkpoint; anybody may be the guest
 
 # Server
 CREATED_DATABASES_COUNT: Final = 500  # made by PUT /{db}; each has its router, and once written to a process

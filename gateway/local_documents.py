@@ -34,8 +34,11 @@ class LocalDocuments:
             await self._store.local_delete(caller.namespace, doc_id, rev)
             return "0-0"
         body = {key: value for key, value in doc.items() if not key.startswith("_")}
-        if len(encode(body)) > limits.LOCAL_DOCUMENT_BYTES:
-            raise TooLarge(f"a local document may have {limits.LOCAL_DOCUMENT_BYTES} bytes (LOCAL_DOCUMENT_BYTES)")
+        most, name = limits.LOCAL_DOCUMENT_BYTES, "LOCAL_DOCUMENT_BYTES"
+        if caller.is_guest:
+            most, name = limits.LOCAL_DOCUMENT_OF_GUEST_BYTES, "LOCAL_DOCUMENT_OF_GUEST_BYTES"
+        if len(encode(body)) > most:
+            raise TooLarge(f"a local document may have {most} bytes ({name})")
         return await self._store.local_put(caller.namespace, doc_id, rev, body)
 
     async def delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:

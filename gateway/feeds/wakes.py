@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Collection, Iterable
 
 from gateway import limits
-from gateway.errors import Unavailable
+from gateway.errors import TooManyRequests, Unavailable
 from gateway.model.intervals import ChannelId
+from gateway.model.names import GUEST
 from gateway.store.protocol import Entry, Publication
 
 
@@ -78,9 +79,12 @@ class Wakes:
         return self._count
 
     def register(self, user: str | None) -> Waiter:
-        """A waiter that is woken by changes of the user's access. Raises Unavailable at FEEDS_COUNT."""
+        """A waiter that is woken by changes of the user's access. Raises Unavailable at FEEDS_COUNT, TooManyRequests at
+        FEEDS_OF_USER_COUNT."""
         if self._count >= limits.FEEDS_COUNT:
             raise Unavailable(f"more than {limits.FEEDS_COUNT} feeds are waiting")
+        if user not in (None, GUEST) and len(self._by_user.get(user, ())) >= limits.FEEDS_OF_USER_COUNT:
+            raise TooManyRequests(f"more than {limits.FEEDS_OF_USER_COUNT} feeds of this user are waiting")
         self._count += 1
         waiter = Waiter(user)
         self._by_user.setdefault(user, set()).add(waiter)

@@ -11,7 +11,8 @@ import pytest
 
 from gateway import limits
 from gateway.callers import Caller
-from gateway.errors import Forbidden, InvalidLogin, MissingStub, NotFound
+from gateway.errors import Forbidden, InvalidDocument, InvalidLogin, MissingStub, NotFound, TooLarge
+from gateway.model.names import GUEST
 from gateway.queries import AllDocsQuery, BulkGetItem, DocumentQuery
 from tests.routing.world import ADMIN, World, listed
 
@@ -46,6 +47,27 @@ async def branched(world: World) -> World:
         await world.direct_graft("d", rev, "1-a", **body, **deleted)
     await world.routed()
     return world
+
+
+async def test_a_guest_stores_checkpoints_and_nothing_large(world: World) -> None:
+    ann, guest = await world.user("ann"), await world.user(GUEST)
+    large = {"_id": "_local/x", "text": "x" * limits.LOCAL_DOCUMENT_OF_GUEST_BYTES}
+    assert await world.database.local_put(ann, dict(large)) == "0-1"
+    with pytest.raises(TooLarge, match="LOCAL_DOCUMENT_OF_GUEST_BYTES"):
+        await world.database.local_put(guest, dict(large))
+    assert await world.database.local_put(guest, {"_id": "_local/x", "at": "12-3f2a"}) == "0-1"
+
+
+async def test_a_long_batch_is_checked_like_a_short_one(world: World) -> None:
+    ann = await world.user("ann", ["a"])
+    count = limits.INLINE_DRAFTS_COUNT + 1
+    docs: list[dict[str, object]] = [{"_id": f"d{number}", "channels": ["a"]} for number in range(count)]
+    with pytest.raises(InvalidDocument):
+        await world.database.bulk_docs(ann, [*docs, {"_id": "x", "_unknown": 1}], new_edits=True)
+    assert await world.ids(ann) == []
+    outcomes = await world.database.bulk_docs(ann, docs, new_edits=True)
+    assert [outcome.id for outcome in outcomes] == [doc["_id"] for doc in docs]
+    assert all(outcome.rev for outcome in outcomes)
 
 
 async def test_open_revs_gives_readable_leaves_only(branched: World) -> None:

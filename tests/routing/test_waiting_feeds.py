@@ -10,8 +10,9 @@ import pytest
 
 from gateway import limits
 from gateway.callers import Caller
-from gateway.errors import Unauthorized, Unavailable
+from gateway.errors import TooManyRequests, Unauthorized, Unavailable
 from gateway.feeds.wakes import Wakes
+from gateway.model.names import GUEST
 from gateway.model.positions import Position, parse_since
 from gateway.store.protocol import Entry, Publication
 from tests.routing.following import Follower
@@ -372,6 +373,18 @@ async def test_too_many_waiting_feeds_are_refused(
     with pytest.raises(Unavailable):
         await rows_of(world.feed(ann, feed="longpoll"))
     assert await world.ids(ann) == [], "a normal feed does not wait"
+
+
+async def test_one_user_cannot_take_all_feeds(world: World, follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FEEDS_OF_USER_COUNT", 1)
+    ann, bob = await world.user("ann", ["a"]), await world.user("bob", ["a"])
+    guests = await world.user(GUEST, ["a"], disabled=None)
+    first = follow(ann)
+    await first.waits()
+    with pytest.raises(TooManyRequests):
+        await rows_of(world.feed(ann, feed="longpoll"))
+    for feed in (follow(bob), follow(guests), follow(guests)):
+        await feed.waits()
 
 
 async def test_an_administrators_feed_has_every_document(world: World, follow: Follow) -> None:
