@@ -25,11 +25,7 @@ from gateway.documents import Documents
 from gateway.errors import (
     Forbidden,
     GatewayError,
-    InvalidLogin,
-    NotFound,
-    SessionOver,
     TooLarge,
-    Unauthorized,
     UnknownDatabase,
     UpstreamError,
     from_status,
@@ -45,9 +41,7 @@ from gateway.local_documents import LocalDocuments
 from gateway.mango.matching import Matching
 from gateway.mango.query import Find
 from gateway.model.drafts import check_id
-from gateway.model.names import GUEST
 from gateway.model.positions import Position
-from gateway.model.routing import ADMIN, Writer
 from gateway.queries import (
     AllDocsQuery,
     BulkGetItem,
@@ -66,14 +60,14 @@ from gateway.routing.resolve import Resolver
 from gateway.routing.router import Router
 from gateway.routing.writes import Author, Writes
 from gateway.settings.values import DatabaseSettings
-from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Principal, Publication
+from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Publication
 from gateway.syncfn.runtime import SyncFunction
+from gateway.users import Users
 
 __all__ = ["CaughtUp", "Database", "Feed", "FeedRows", "Heartbeat"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_USERS_KEPT = 10_000
 
 
 class Database:
@@ -97,7 +91,6 @@ class Database:
         self._store = store
         self._upstream = upstream
         self._function = function
-        self._credentials = credentials
         self._epoch = epoch
         self._cache = cache
         self._batcher = Batcher(upstream)
@@ -128,7 +121,7 @@ class Database:
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
         self._viewers = viewers
-        self._users: dict[str, Principal | None] = {}
+        self._users = Users(settings.name, store, credentials, lambda: self._wakes.last_seq)
         self._gone = False
 
     @classmethod
@@ -176,8 +169,7 @@ class Database:
         """A transaction was committed: forget what it changed, wake whom it concerns."""
         if publication.database != self.name:
             return
-        for user in publication.users:
-            self._users.pop(user, None)
+        self._users.forget(publication.users)
         self._wakes.publish(publication)
 
     async def close(self) -> None:
@@ -201,28 +193,15 @@ class Database:
 
     async def login(self, name: str, password: str) -> Caller:
         """The caller, or InvalidLogin (also for disabled and unknown users)."""
-        user = await self._user(name) if name != GUEST else None
-        stored = user.properties.get("password") if user is not None else None
-        verdict = await self._credentials.verify(self.name, name, password, stored)
-        if not verdict.ok or user is None or user.properties.get("disabled"):
-            raise InvalidLogin
-        return Caller(name, login_seq=user.login_seq)
+        return await self._users.login(name, password)
 
     async def resume(self, session: Session) -> Caller:
         """Who a session is here. Raises SessionOver for one that is not, or not any more, a user of this database."""
-        user = await self._user(session.name)
-        if user is None or user.properties.get("disabled") or not session.holds(self.name, user.login_seq):
-            raise SessionOver
-        return Caller(session.name, login_seq=user.login_seq, session=session)
+        return await self._users.resume(session)
 
     async def without_password(self, name: str) -> Caller:
         """A user for whom an administrator makes a session. Raises NotFound; Forbidden for a disabled user."""
-        user = await self._user(name) if name != GUEST else None
-        if user is None:
-            raise NotFound
-        if user.properties.get("disabled"):
-            raise Forbidden("the user is disabled")
-        return Caller(name, login_seq=user.login_seq)
+        return await self._users.without_password(name)
 
     def session_ended(self, user: str | None) -> None:
         """A session of this user (None: of an administrator) is over: its running feeds look at it."""
@@ -230,34 +209,11 @@ class Database:
 
     async def guest(self) -> Caller:
         """The guest, or Unauthorized when the guest is disabled."""
-        user = await self._user(GUEST)
-        if user is None or user.properties.get("disabled"):
-            raise Unauthorized
-        return Caller(GUEST, login_seq=user.login_seq)
-
-    async def _user(self, name: str) -> Principal | None:
-        if name not in self._users:
-            if len(self._users) >= _USERS_KEPT:
-                self._users.clear()
-            before = self._wakes.last_seq
-            user = await self._store.principal("user", name)
-            if before != self._wakes.last_seq:
-                return user  # something was committed meanwhile, perhaps to this user: do not keep it
-            self._users[name] = user
-        return self._users[name]
+        return await self._users.guest()
 
     async def session(self, caller: Caller) -> dict[str, Any]:
         """CouchDB's `_session` JSON with Sync Gateway's `channels` in `userCtx`."""
-        context: dict[str, Any] = {"name": caller.admin, "roles": ["_admin"]}
-        if caller.user is not None:
-            user = await self._user(caller.user)
-            context = {"name": None if caller.is_guest else caller.user, "roles": [], "channels": {}}
-            if user is not None:
-                context |= {"roles": sorted(user.roles), "channels": {"!": 1, **user.channels}}
-        info: dict[str, Any] = {"authentication_handlers": ["cookie", "default"]}
-        if not caller.is_guest:
-            info["authenticated"] = "default" if caller.session is None else "cookie"
-        return {"ok": True, "userCtx": context, "info": info}
+        return await self._users.session(caller)
 
     # Users and roles: Sync Gateway's JSON; kind is "user" or "role"
 
@@ -280,7 +236,7 @@ class Database:
         value = {part: {"roles": ["_admin"]} for part in ("members", "admins")} if value is None else value
         if caller.user is None:
             return value
-        user = await self._user(caller.user)
+        user = await self._users.get(caller.user)
         own = {"names": {caller.user}, "roles": user.roles if user is not None else frozenset()}
         return {
             part: {kind: [one for one in value.get(part, {}).get(kind, ()) if one in own[kind]] for kind in own}
@@ -436,29 +392,15 @@ class Database:
         return f'"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"'
 
     def _validity(self, caller: Caller) -> Callable[[], Awaitable[None]]:
-        """A check that the caller may go on: not deleted, disabled or with another password since the login (or the
-        first check), and the session, if it was one, not over."""
-        first: list[int] = [] if caller.login_seq is None else [caller.login_seq]
-        session = caller.session
+        """A check that the caller may go on here. It raises Unauthorized, UnknownDatabase."""
+        check = self._users.validity(caller)
 
-        async def check() -> None:
-            if session is not None and session.over:
-                raise SessionOver
+        async def still_valid() -> None:
             if self._gone:
                 raise UnknownDatabase
-            if caller.user is None:
-                return
-            user = await self._user(caller.user)
-            if user is None or user.properties.get("disabled"):
-                raise Unauthorized("the login is not valid any more")
-            if not first:
-                first.append(user.login_seq)
-            elif first[0] != user.login_seq:  # another password, or disabled or deleted meanwhile
-                raise Unauthorized("the login is not valid any more")
-            if session is not None and not session.holds(self.name, user.login_seq):
-                raise SessionOver
+            await check()
 
-        return check
+        return still_valid
 
     # Writes
 
@@ -501,16 +443,9 @@ class Database:
             raise
 
     def _author(self, caller: Caller) -> Author:
-        return Author(lambda: self._writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev))
-
-    async def _writer(self, caller: Caller) -> Writer:
-        if caller.user is None:
-            return ADMIN
-        user = await self._user(caller.user)
-        if user is None or user.properties.get("disabled"):
-            raise InvalidLogin
-        name = None if caller.is_guest else caller.user
-        return Writer(name, channels=frozenset(user.channels), roles=user.roles)
+        return Author(
+            lambda: self._users.writer(caller), lambda doc_id, rev: self._documents.may_read(caller, doc_id, rev)
+        )
 
     async def _write_design(self, caller: Caller, doc: Document, new_edits: bool) -> Outcome:
         """Design documents are not routed; only administrators write them."""
