@@ -31,6 +31,10 @@ test-slow: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests
 test-compat: $(VENV)/.test-installed tests/js/node_modules/.installed tests/js-compat/node_modules/.installed ## The upstream and protocol tests against npm's pouchdb-server
 	@$(BIN)/python -m tests.compat $(or $(PYTEST_ARGS),tests/upstream tests/protocol)
 
+.PHONY: test-sharded
+test-sharded: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests of a real CouchDB against a stand-in with shards
+	@$(BIN)/python -m tests.protocol.sharded $(or $(PYTEST_ARGS),tests/upstream tests/couch/test_real_server.py tests/protocol)
+
 .PHONY: check
 check: $(VENV)/.test-installed ## Style and types: ruff, mypy --strict
 	@$(BIN)/ruff check .
