@@ -33,7 +33,7 @@ test-compat: $(VENV)/.test-installed tests/js/node_modules/.installed tests/js-c
 
 .PHONY: test-sharded
 test-sharded: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests of a real CouchDB against a stand-in with shards
-	@$(BIN)/python -m tests.protocol.sharded $(or $(PYTEST_ARGS),tests/upstream tests/couch/test_real_server.py tests/protocol)
+	@$(BIN)/python -m tests.protocol.sharded $(or $(PYTEST_ARGS),tests/upstream tests/couch/test_real_server.py tests/protocol tests/differential)
 
 .PHONY: check
 check: $(VENV)/.test-installed ## Style and types: ruff, mypy --strict

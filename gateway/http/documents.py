@@ -167,13 +167,15 @@ async def store(
         return answer(202, {"ok": True, "id": outcome.id})
     if tag:
         headers["ETag"] = f'"{outcome.rev}"'
-    return answer(written_status(call, outcome), {"ok": True, "id": outcome.id, "rev": outcome.rev}, headers)
+    status = written_status(call, outcome, deleted=doc.get("_deleted") is True)
+    return answer(status, {"ok": True, "id": outcome.id, "rev": outcome.rev}, headers)
 
 
-def written_status(call: Call, outcome: Outcome) -> int:
+def written_status(call: Call, outcome: Outcome, *, deleted: bool = False) -> int:
+    """200 for a deletion, also by a `PUT` whose document says so (chttpd_db:update_doc)."""
     if not outcome.routed:
         return 202
-    return 200 if call.request.method == "DELETE" else 201
+    return 200 if deleted or call.request.method == "DELETE" else 201
 
 
 def count(outcomes: Sequence[Outcome], call: Call) -> None:

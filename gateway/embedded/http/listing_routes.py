@@ -150,7 +150,8 @@ async def listing_json(database: EmbeddedDatabase, listing: Listing, ending: byt
     head: dict[str, Any] = {"total_rows": await database.reading(lambda connection: _total(connection, listing))}
     head["offset"] = None
     if listing.keys is None and listing.kind == "_all_docs":
-        head["offset"] = await database.reading(lambda connection: _offset(connection, listing))
+        before_first = await database.reading(lambda connection: _offset(connection, listing))
+        head["offset"] = min(head["total_rows"], before_first)  # as fabric_view_all_docs counts
     if listing.update_seq:
         head["update_seq"] = database.seq_text(database.writer.state.seq)
     yield json_text.encode(head)[:-1] + b',"rows":[\r\n'

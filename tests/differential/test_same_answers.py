@@ -1,0 +1,25 @@
+"""The same requests to the embedded server and to another: the same answers."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.differential.conftest import Other
+from tests.differential.known import GATEWAY, differs_as_known
+from tests.differential.requests import Ask, sequences, without_design_documents
+
+
+@settings(max_examples=15, phases=[Phase.generate, Phase.shrink], suppress_health_check=[HealthCheck.too_slow])
+@given(asked=sequences)
+def test_a_sequence_of_requests_has_the_same_answers(other: Other, asked: list[Ask]) -> None:
+    if other.kind in GATEWAY:
+        asked = [without_design_documents(ask) for ask in asked]  # they are in no feed of the gateway
+    ours, theirs = other.sides()
+    try:
+        for number, ask in enumerate(asked):
+            first, second = ours.ask(ask), theirs.ask(ask)
+            if first != second and not differs_as_known(other.kind, ask, first, second):
+                before = "\n".join(f"  {one}" for one in asked[:number])
+                raise AssertionError(f"{ask}\nembedded: {first}\n{other.kind}: {second}\nafter\n{before}")
+    finally:
+        other.close(ours, theirs)
