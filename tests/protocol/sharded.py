@@ -41,7 +41,7 @@ SHARDS: Final = 2
 SEED: Final = "TEST_SHARDED_SEED"
 _GATHER_SECONDS: Final = 0.02  # rows of one burst that the embedded server sends in several pieces are mixed, too
 _HOP: Final = {
-    *("accept-encoding", "connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding"),
+    *("connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding"),
     "upgrade",
 }
 _MALFORMED: Final = {"error": "bad_request", "reason": "Malformed sequence supplied in 'since' parameter."}
@@ -147,7 +147,14 @@ class ShardedCouchDB:
     def _ask(self, request: web.BaseRequest, target: str, body: Any, method: str = "") -> Any:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         url = URL(self._target + target, encoded=True)
-        return self._session.request(method or request.method, url, headers=headers, data=body, allow_redirects=False)
+        return self._session.request(
+            method or request.method,
+            url,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            skip_auto_headers=["Accept-Encoding"],
+        )
 
     async def _passed_on(
         self, request: web.BaseRequest, parts: Sequence[str], query: Mapping[str, str]
@@ -160,6 +167,7 @@ class ShardedCouchDB:
                 return web.Response(status=answer.status, headers=headers, body=text.encode())
             response = web.StreamResponse(status=answer.status)
             response.headers.extend(headers)
+            response.content_length = answer.content_length
             await response.prepare(request)
             async for piece in answer.content.iter_any():
                 await response.write(piece)
@@ -299,9 +307,11 @@ async def _gathered(answer: aiohttp.ClientResponse) -> AsyncGenerator[tuple[list
 async def sharded(target: str, seed: int) -> AsyncIterator[str]:
     """The URL of a sharded CouchDB on top of the embedded server at `target`, within the block."""
     timeout, connector = aiohttp.ClientTimeout(total=None), aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+    # Attachments pass as they are stored, compressed or not.
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
         couch = ShardedCouchDB(target, session, seed)
-        runner = web.ServerRunner(web.Server(couch.handle, handler_cancellation=True), shutdown_timeout=0.1)
+        listening = web.Server(couch.handle, handler_cancellation=True, auto_decompress=False)
+        runner = web.ServerRunner(listening, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         try:
