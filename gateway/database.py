@@ -31,6 +31,7 @@ from gateway.errors import (
     from_status,
 )
 from gateway.feeds.feed import CaughtUp, Feed, FeedRows, Heartbeat
+from gateway.feeds.passed import passed_on
 from gateway.feeds.selection import Selection
 from gateway.feeds.viewers import Viewers
 from gateway.feeds.wakes import Wakes
@@ -41,7 +42,6 @@ from gateway.local_documents import LocalDocuments
 from gateway.mango.matching import Matching
 from gateway.mango.query import Find
 from gateway.model.drafts import check_id
-from gateway.model.positions import Position
 from gateway.queries import (
     AllDocsQuery,
     BulkGetItem,
@@ -254,21 +254,19 @@ class Database:
     # Reads
 
     async def info(self, caller: Caller) -> dict[str, Any]:
-        """`GET /{db}`: counts are of what the caller may read."""
+        """`GET /{db}`: counts are of what the caller may read. To administrators it is the upstream's own."""
+        if caller.is_admin:
+            return {**(await self._upstream.info()).raw, "db_name": self.name}
 
         def count(index: Index) -> tuple[int, int]:
             return index.count_live_by_id(self._viewers.of(index, caller.user).opened), index.state.last_seq
 
         documents, last_seq = await self._store.read(count)
-        update_seq = f"{last_seq}-{self._epoch}"
-        if caller.is_admin:
-            raw = dict((await self._upstream.info()).raw)
-            return {**raw, "db_name": self.name, "update_seq": update_seq}
         return {
             "db_name": self.name,
             "doc_count": documents,
             "doc_del_count": 0,
-            "update_seq": update_seq,
+            "update_seq": f"{last_seq}-{self._epoch}",
             "purge_seq": 0,
             "compact_running": False,
             "disk_format_version": 8,
@@ -350,10 +348,6 @@ class Database:
         """What a user sees of design documents: none."""
         return await self._listings.design_docs(caller, query)
 
-    def update_seq(self) -> str:
-        """The position at the end of everything that is routed now."""
-        return Position(self._wakes.last_seq).encode(self._epoch)
-
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if caller.is_admin:
             return dict(await self._upstream.revs_diff(revs))
@@ -385,6 +379,10 @@ class Database:
             ),
             selection=selection,
         )
+
+    def passed_on(self, caller: Caller, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A feed of the upstream for an administrator, until the login or the database ends."""
+        return passed_on(content, self._wakes, self._validity(caller))
 
     def changes_tag(self, caller: Caller) -> str:
         """The ETag of what `changes` lists at this moment: another one after every commit, and for every caller."""

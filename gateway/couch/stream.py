@@ -132,6 +132,9 @@ def response_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return kept
 
 
+_FEEDS = ("/_changes", "/_db_updates")
+
+
 async def pass_through(
     transport: Transport,
     method: str,
@@ -150,7 +153,8 @@ async def pass_through(
     pauses = backoff()
     while True:
         try:
-            response = await transport.streams.request(
+            session = transport.passed_feeds if path.endswith(_FEEDS) else transport.streams
+            response = await session.request(
                 method,
                 transport.address.url(path, query),
                 headers=sent,

@@ -144,8 +144,8 @@ class JsonBody(aiohttp.payload.Payload):
 class Transport:
     """The connections to one server.
 
-    Three pools, so that none starves another: JSON requests, pass-through streams (as slow as their clients), and
-    changes feeds (open for ever). Sessions are made on first use, inside the running loop.
+    A pool for each kind, so that none starves another: JSON requests, pass-through streams (as slow as their clients),
+    changes feeds (open for ever), and those of administrators. Sessions are made on first use, inside the running loop.
     """
 
     def __init__(self, address: Address) -> None:
@@ -153,6 +153,7 @@ class Transport:
         self._data: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._feeds: aiohttp.ClientSession | None = None
+        self._passed_feeds: aiohttp.ClientSession | None = None
         self._closed = False
         # Answers being read: closing a session alone leaves their readers waiting.
         self.reading: set[aiohttp.ClientResponse] = set()
@@ -217,11 +218,20 @@ class Transport:
             )
         return self._feeds
 
+    @property
+    def passed_feeds(self) -> aiohttp.ClientSession:
+        """Feeds that are passed on as they are: as long and as silent as their clients want them."""
+        self._check_open()
+        if self._passed_feeds is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.UPSTREAM_CONNECT_SECONDS)
+            self._passed_feeds = self._session(0, timeout, raw=True)
+        return self._passed_feeds
+
     async def close(self) -> None:
         self._closed = True
         for response in self.reading.copy():
             response.close()
-        for session in (self._data, self._streams, self._feeds):
+        for session in (self._data, self._streams, self._feeds, self._passed_feeds):
             if session is not None:
                 await session.close()
 

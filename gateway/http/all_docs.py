@@ -14,13 +14,12 @@ from aiohttp import web
 
 from gateway import json_text, limits
 from gateway.callers import Caller
-from gateway.couch.upstream import UpstreamResponse
 from gateway.errors import BadParameter, BadRequest, TooLarge
 from gateway.http import answers
-from gateway.http.body import parse_json, read_body, read_json_object, require_json
+from gateway.http.body import read_json_object
 from gateway.http.call import Call, close
 from gateway.http.params import MISSING, Options
-from gateway.http.passthrough import ask, pass_back, pass_through
+from gateway.http.passthrough import pass_through
 from gateway.queries import AllDocsQuery, Listing
 
 PARAMETERS = frozenset(
@@ -40,14 +39,14 @@ Ask: TypeAlias = Callable[[Caller, AllDocsQuery], Awaitable[Listing]]
 async def all_docs(call: Call) -> web.StreamResponse:
     """Documents in the order of their ids, or those with the given keys."""
     if call.caller.is_admin:
-        return await _of_upstream(call)
+        return await pass_through(call)
     return await _one(call, call.database.all_docs)
 
 
 async def all_docs_queries(call: Call) -> web.StreamResponse:
     """Several queries of `_all_docs` in one answer."""
     if call.caller.is_admin:
-        return await _of_upstream(call)
+        return await pass_through(call)
     return await _several(call, call.database.all_docs)
 
 
@@ -219,63 +218,3 @@ async def _send(call: Call, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
         return response
     finally:
         await close(pieces)
-
-
-# Administrators
-
-
-async def _of_upstream(call: Call) -> web.StreamResponse:
-    """CouchDB's own listing. Only `update_seq` would be the upstream's: it is taken out, and ours put in."""
-    query = {name: text for name, text in call.query.items() if name != "update_seq"}
-    asked = call.query.get("update_seq", "").lower() == "true"
-    body = None
-    if call.request.method == "POST":
-        require_json(call.request)
-        body = await read_body(call.request)
-        if b"update_seq" in body:
-            body, inside = await _without_update_seq(body)
-            asked = asked or inside
-    update_seq = call.database.update_seq()  # before it is read: what comes after is told once more
-    source = await ask(call, query=query, body=body)
-    if (
-        asked
-        and source.status == 200
-        and not call.is_head
-        and "content-encoding" not in source.headers
-        and call.values.keys() == {"db"}
-    ):
-        by_keys = "keys" in call.query or (body is not None and b'"keys"' in body)
-        member = b'"update_seq":' + json_text.encode(None if by_keys else update_seq) + b","
-        headers = {name: value for name, value in source.headers.items() if name != "content-length"}
-        source = UpstreamResponse(source.status, headers, _with_member(source.content, member))
-    return await pass_back(call, source)
-
-
-async def _without_update_seq(body: bytes) -> tuple[bytes, bool]:
-    value = await parse_json(body)
-    if not isinstance(value, dict):
-        return body, False
-    queries = value.get("queries")
-    for one in queries if isinstance(queries, list) else ():
-        if isinstance(one, dict):
-            one.pop("update_seq", None)
-    asked = value.pop("update_seq", None) in (True, "true")
-    return json_text.encode(value), asked and queries is None
-
-
-async def _with_member(content: AsyncIterator[bytes], member: bytes) -> AsyncIterator[bytes]:
-    held, looking = b"", True
-    try:
-        async for chunk in content:
-            if looking:
-                held += chunk
-                at = held.find(b'"rows":[')
-                if at < 0 and len(held) < _HEAD_BYTES:
-                    continue
-                looking = False
-                chunk = held if at < 0 else held[:at] + member + held[at:]
-            yield chunk
-        if looking:
-            yield held
-    finally:
-        await close(content)

@@ -11,10 +11,11 @@ from aiohttp import web
 from gateway import limits
 from gateway.errors import BadParameter, BadRequest, InvalidQuery, NotImplementedHere, TooLarge
 from gateway.http import answers
-from gateway.http.body import read_json_object, require_json
+from gateway.http.body import parse_json, read_body, require_json
 from gateway.http.call import Call
 from gateway.http.params import MISSING, Options
 from gateway.http.streaming import stream_feed
+from gateway.http.upstream_feed import is_ours, upstream_changes
 from gateway.http.websocket import serve_websocket
 from gateway.mango.fields import Path
 from gateway.mango.query import parse_fields
@@ -41,14 +42,16 @@ _FILTERS = ("sync_gateway/bychannel", "_doc_ids", "_selector", "_design")
 
 
 async def changes(call: Call) -> web.StreamResponse:
-    """What changed since a sequence, in the caller's channels."""
-    body: Mapping[str, Any] = {}
+    """What changed since a sequence, in the caller's channels; to administrators CouchDB's own feed."""
+    data, body = b"", dict[str, Any]()
     if call.request.method == "POST":
         require_json(call.request)
-        if call.request.can_read_body:
-            body = await read_json_object(call.request)
+        data = await read_body(call.request)
+        body = await _object(data) if data.strip() else body
     # CouchDB does not mind the case of these names.
     given = {name.lower(): value for name, value in call.query.items()}
+    if call.caller.is_admin and not is_ours(given, body):
+        return await upstream_changes(call, data or None)
     feed = given.get("feed", body.get("feed"))
     _resume(given, call.header("Last-Event-ID") if feed == "eventsource" else None)
     if feed == "websocket":
@@ -60,6 +63,13 @@ async def changes(call: Call) -> web.StreamResponse:
         if (unchanged := answers.not_modified(call.request, tag)) is not None:
             return unchanged
     return await stream_feed(call, call.database.changes(call.caller, query), query.feed, tag)
+
+
+async def _object(data: bytes) -> dict[str, Any]:
+    value = await parse_json(data)
+    if not isinstance(value, dict):
+        raise BadRequest("Request body must be a JSON object")
+    return value
 
 
 def _resume(given: dict[str, str], header: str | None) -> None:
@@ -81,7 +91,7 @@ async def _query(call: Call, options: Options) -> ChangesQuery:
         except InvalidQuery as error:
             raise BadRequest(error.reason) from None  # without a name of its own, as CouchDB does here
     if query.doc_ids is None and options.text("filter") == "_design":
-        query = _only_design(call, query)
+        query = replace(query, doc_ids=())  # design documents are not routed, and users have none: nothing passes
     return query
 
 
@@ -181,13 +191,6 @@ def _selector(options: Options) -> tuple[Mapping[str, Any], Sequence[Path] | Non
         return given, parse_fields(fields)
     except InvalidQuery as error:
         raise BadRequest(error.reason) from None
-
-
-def _only_design(call: Call, query: ChangesQuery) -> ChangesQuery:
-    """Design documents are not routed, and users have none: nothing passes. An administrator is told so."""
-    if call.caller.is_admin:
-        raise NotImplementedHere("design documents are in no feed of the gateway; GET _design_docs lists them")
-    return replace(query, doc_ids=())
 
 
 def _channels(options: Options) -> Sequence[str]:

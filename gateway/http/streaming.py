@@ -80,6 +80,11 @@ class Running:
         self._stopped = False
         self._gone = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was made to end."""
+        return self._stopped
+
     def stop(self) -> None:
         """Make the feed end as if it had come to its end."""
         self._stopped = True
@@ -92,7 +97,7 @@ class Running:
         self._gone = True
         self._task.cancel()
 
-    async def next(self, events: AsyncIterator[Event]) -> Event | None:
+    async def next(self, events: AsyncIterator[T]) -> T | None:
         """The next event; None at the end."""
         return await self.wait(lambda: anext(events, None))
 
@@ -178,7 +183,7 @@ async def _send(
     except ConnectionError:
         raise
     except Exception as error:
-        return await _fail(call, response, kind, error)
+        return await fail_feed(call, response, kind, error)
     return response
 
 
@@ -215,11 +220,12 @@ async def _send_normal(
     except Exception as error:
         if response is None:
             raise
-        return await _fail(call, response, "normal", error)
+        return await fail_feed(call, response, "normal", error)
     return response
 
 
-async def _fail(call: Call, response: web.StreamResponse, kind: str, error: Exception) -> web.StreamResponse:
+async def fail_feed(call: Call, response: web.StreamResponse, kind: str, error: Exception) -> web.StreamResponse:
+    """End a feed that has begun: continuous ones say in their last line why, the others break off."""
     if not isinstance(error, GatewayError):
         log.exception("a feed of %s failed", call.database.name)
     body: dict[str, Any] = (error if isinstance(error, GatewayError) else GatewayError()).body()

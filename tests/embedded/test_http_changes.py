@@ -70,6 +70,15 @@ async def test_now_zero_plain_numbers_and_foreign_positions_are_understood(http:
     assert (await http.get("_changes", params={"since": "nonsense!"})).status_code == 400
 
 
+async def test_a_normal_feed_has_a_tag_until_the_next_write(http: httpx.AsyncClient) -> None:
+    await write(http, {"_id": "a"})
+    tag = (await http.get("_changes")).headers["ETag"]
+    assert (await http.get("_changes", headers={"If-None-Match": tag})).status_code == 304
+    await write(http, {"_id": "b"})
+    again = await http.get("_changes", headers={"If-None-Match": tag})
+    assert (again.status_code, again.headers["ETag"] == tag) == (200, False)
+
+
 async def test_descending_limit_and_zero(http: httpx.AsyncClient) -> None:
     await write(http, *({"_id": f"d{n}"} for n in range(5)))
     assert await ids(http, descending="true", limit="2") == ["d4", "d3"]

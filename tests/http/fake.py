@@ -258,9 +258,6 @@ class FakeDatabase:
         self._note("design_docs", (caller, query))
         return Listing({"total_rows": 0, "offset": 0}, self._pages([]))
 
-    def update_seq(self) -> str:
-        return f"9-{EPOCH}"
-
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         self._note("revs_diff", (caller, revs))
         answer = {}
@@ -279,6 +276,10 @@ class FakeDatabase:
 
     def changes_tag(self, caller: Caller) -> str:
         return f'"{self.tag}-{caller.namespace}"'
+
+    async def passed_on(self, caller: Caller, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in content:
+            yield chunk
 
     def changes(self, caller: Caller, query: ChangesQuery) -> FakeFeed:
         self._note("changes", (caller, query))

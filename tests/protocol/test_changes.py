@@ -273,3 +273,32 @@ async def test_the_administrator_sees_everything_once(notes: Place) -> None:
     mine = await written(ann, notes, 2)
     await admin.put(notes.name("nowhere"))
     assert await admin.listed(since=at) == [*mine, notes.name("nowhere")]
+
+
+async def test_the_administrators_feed_is_couchdbs_with_design_documents_and_tombstones(notes: Place) -> None:
+    admin = await notes.admin()
+    at = await admin.now()
+    gone, design = notes.name("gone"), f"_design/{notes.name('design')}"
+    deleted = await admin.delete(gone, await admin.put(gone))
+    await admin.put(design, views={})
+    rows = {row["id"]: row for row in (await admin.changes(since=at))["results"]}
+    assert list(rows) == [gone, design]
+    assert (rows[gone]["deleted"], rows[gone]["changes"]) == (True, [{"rev": deleted}])
+    assert await admin.listed(since=at, filter="_design") == [design]
+    async with admin.following(since=at) as feed:
+        assert await feed.ids(2) == [gone, design]
+        later = notes.name("later")
+        await admin.put(later)
+        assert await feed.ids(1) == [later]
+    about, last = await admin.get(""), (await admin.changes(since="now"))["last_seq"]
+    assert str(about["update_seq"]).partition("-")[0] == str(last).partition("-")[0]
+    assert await admin.listed(since=about["update_seq"]) == []
+
+
+async def test_an_administrator_may_ask_for_the_feed_that_users_have(notes: Place) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    await admin.put(f"_design/{notes.name('design')}", views={})
+    mine = await written(ann, notes, 2)
+    await admin.put(notes.name("nowhere"))
+    asked = {"filter": "sync_gateway/bychannel", "channels": notes.name("a")}
+    assert await admin.listed(**asked) == mine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from gateway.embedded import reading
 from gateway.embedded.changes import count_after, rows_after
 from gateway.embedded.database import EmbeddedDatabase
 from gateway.embedded.http.document_routes import doc_options
-from gateway.embedded.http.message import MISSING, Missing, Params, Request, stream
+from gateway.embedded.http.message import MISSING, Missing, Params, Request, raw, stream
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.writer import Row
 from gateway.errors import BadParameter, BadRequest, InvalidQuery, NotImplementedUpstream, TooLarge
@@ -80,7 +81,19 @@ async def changes(request: Request) -> UpstreamResponse:
         return stream(200, _continuous(database, query))
     if feed == "eventsource":
         return stream(200, _eventsource(database, query), {"content-type": "text/event-stream"})
-    return stream(200, _listing(database, query, longpoll=feed == "longpoll"))
+    if feed == "longpoll":
+        return stream(200, _listing(database, query, longpoll=True))
+    headers = {"etag": _tag(database)}
+    if request.header("if-none-match") == headers["etag"]:
+        return raw(304, b"", headers)
+    return stream(200, _listing(database, query, longpoll=False), headers)
+
+
+def _tag(database: EmbeddedDatabase) -> str:
+    """Of the whole database, as CouchDB has it: another one after every write."""
+    state = database.writer.state
+    text = f"{database.instance_start_time} {database.seq_text(state.seq)} {state.purge_seq}"
+    return f'"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"'
 
 
 def _parse(database: EmbeddedDatabase, request: Request, body: dict[str, Any]) -> _Query:
