@@ -32,6 +32,7 @@ from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
 from gateway.model.revisions import generation
 from gateway.model.routing import ADMIN, Call, Routing, Verdict, Writer, body_digest
+from gateway.pauses import Pauses
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
 from gateway.routing.ledger import Ledger, Pending
@@ -63,6 +64,7 @@ class _Sending:
     plan: Plan
     routing: Routing
     old_doc: Document | None
+    digest: str
     pending: Pending | None = None
 
 
@@ -207,7 +209,9 @@ class Writes:
         current = await self._current([draft.id for draft in drafts])
         plans: list[Plan | Outcome] = []
         again: list[int] = []
+        pauses = Pauses()
         for at, draft in enumerate(drafts):
+            await pauses.when_due()  # the revision id is made of the whole body
             try:
                 plans.append(plan(draft, current[draft.id]))
             except NotALeaf as error:
@@ -303,7 +307,9 @@ class Writes:
                 calls.append(Call(shown, _body(bodies, one, one.also), writer))
         verdicts = iter(await self._verdicts.ask_all(calls))
         accepted = []
+        pauses = Pauses()
         for at, one in chosen:
+            await pauses.when_due()
             verdict = next(verdicts)
             second = next(verdicts) if one.also is not None else None
             error = verdict.error or (second.error if second is not None else None)
@@ -312,7 +318,8 @@ class Writes:
             if error is not None:
                 outcomes[at] = Outcome(one.draft.id, error=error)
             else:
-                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base)))
+                digest = body_digest(one.draft.doc)
+                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base), digest))
         return accepted
 
     async def _stub_problem(self, one: Plan, author: Author) -> GatewayError | None:
@@ -337,7 +344,7 @@ class Writes:
                 parent=one.base.rev if one.base else None,
                 deleted=one.draft.deleted,
                 routing=sending.routing,
-                digest=body_digest(one.draft.doc),
+                digest=sending.digest,
                 trusted=one.draft.new_edits,
             )
         except GatewayError as error:
@@ -351,7 +358,9 @@ class Writes:
         try:
             results = await store(sendings)
             routings = await self._routings_by_rev(sendings, results)
+            pauses = Pauses()
             for sending, result in zip(sendings, results, strict=True):
+                await pauses.when_due()
                 outcome = self._stored(sending, result, routings.get(sending.at))
                 outcomes[sending.at] = outcome
                 if outcome.rev is not None:

@@ -18,6 +18,7 @@ from gateway.syncfn.engine import SourceError
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 _QUESTIONS_AT_ONCE = 32
+_PORTION_BYTES = 262_144
 _LAST_MOMENT_SECONDS = 0.5
 
 
@@ -27,6 +28,18 @@ def _environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *(path for path in sys.path if path and Path(path).is_absolute() and path != root)]
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _portion(questions: Iterator[bytes]) -> list[bytes]:
+    """The next few lines, or one long one: making them takes time too."""
+    lines: list[bytes] = []
+    size = 0
+    for line in islice(questions, _QUESTIONS_AT_ONCE):
+        lines.append(line)
+        size += len(line)
+        if size >= _PORTION_BYTES:
+            break
+    return lines
 
 
 class WorkerProcess(asyncio.SubprocessProtocol):
@@ -89,13 +102,11 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         asked = 0
         answers: list[bytes] = []
         while not self._gone:
-            lines = list(islice(questions, _QUESTIONS_AT_ONCE))
+            lines = _portion(questions)
             if not lines:
                 break
             asked += len(lines)
             self._input.writelines(lines)
-            if len(lines) < _QUESTIONS_AT_ONCE:
-                break
             await asyncio.sleep(0)  # the event loop's other work between two portions
             if not self._writable.is_set():
                 await self._until(self._writable, silence_seconds)
