@@ -43,6 +43,7 @@ PASSWORD_CHARACTERS_MIN: Final = 3
 
 # Sync function
 SYNC_FUNCTION_SECONDS: Final = 1.0  # CPU time for one document
+SYNC_FUNCTION_RUNAWAYS_COUNT: Final = 3  # of one request; its other documents are not looked at, or one by one
 SYNC_FUNCTION_SILENCE_SECONDS: Final = 15.0  # wall time: its process is stopped or starved, and is replaced
 SYNC_FUNCTION_START_SECONDS: Final = 30.0  # until its process is ready, on a machine that is busy
 SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the documents need that it is given

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from gateway import limits
@@ -21,6 +21,7 @@ from gateway.errors import (
     GatewayError,
     InvalidDocument,
     MissingStub,
+    NotLookedAt,
     RefusedBySyncFunction,
     TooLarge,
     UnauthorizedBySyncFunction,
@@ -31,7 +32,7 @@ from gateway.errors import (
 from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
 from gateway.model.revisions import generation
-from gateway.model.routing import ADMIN, Call, Routing, Verdict, Writer, body_digest
+from gateway.model.routing import ADMIN, Call, Routing, Runaways, Verdict, Writer, body_digest
 from gateway.pauses import Pauses
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
@@ -51,11 +52,12 @@ _StoreAll: TypeAlias = "Callable[[Sequence[_Sending]], Awaitable[list[WriteResul
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """For whom documents are written. `writer` is asked anew for each round: what was just written may have granted
-    access. `may_read` tells of a recorded leaf."""
+    """For whom the documents of one request are written. `writer` is asked anew for each round: what was just written
+    may have granted access. `may_read` tells of a recorded leaf."""
 
     writer: Callable[[], Awaitable[Writer]]
     may_read: Callable[[str, str], Awaitable[bool]]
+    runaways: Runaways = field(default_factory=Runaways)
 
 
 @dataclass(slots=True)
@@ -302,10 +304,11 @@ class Writes:
         calls: list[Call] = []
         for _, one in chosen:
             shown = one.draft.shown(one.rev)
-            calls.append(Call(shown, _body(bodies, one, one.old), writer))
+            calls.append(Call(shown, _body(bodies, one, one.old), writer, runaways=author.runaways))
             if one.also is not None:
-                calls.append(Call(shown, _body(bodies, one, one.also), writer))
-        verdicts = iter(await self._verdicts.ask_all(calls))
+                calls.append(Call(shown, _body(bodies, one, one.also), writer, runaways=author.runaways))
+        replicated = any(not one.draft.new_edits for _, one in chosen)
+        verdicts = iter(await self._verdicts.ask_all(calls, spare=not replicated))
         accepted = []
         pauses = Pauses()
         for at, one in chosen:
@@ -488,8 +491,15 @@ class _FunctionLane(Lane[Call, Verdict]):
     async def send(self, items: Sequence[Call]) -> list[Verdict]:
         return await self._function.run(items)
 
-    async def ask_all(self, items: Sequence[Call]) -> list[Verdict]:
-        return await _ask_all(self, items)
+    async def ask_all(self, items: Sequence[Call], *, spare: bool = True) -> list[Verdict]:
+        """All verdicts in order. Where the function runs away again and again, the rest is spared it, or else asked one
+        by one, so that others have their turns: a replicator would take an error for the last word on a document."""
+        verdicts = await _ask_all(self, items)
+        if not spare:
+            for at, verdict in enumerate(verdicts):
+                if isinstance(verdict.error, NotLookedAt):
+                    (verdicts[at],) = await _ask_all(self, [replace(items[at], runaways=None)])
+        return verdicts
 
 
 async def _ask_all(lane: Lane[_I, _R], items: Sequence[_I]) -> list[_R]:

@@ -51,6 +51,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._looked_at = 0
         self._rest = bytearray()
         self._gone = False  # no answer will come any more
+        self._enough = False  # the last answer that is wanted came
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -96,12 +97,14 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         """The answers to these lines; fewer than questions when the process ended or fell silent: it is of no use then.
 
         Questions are taken from the iterator while earlier ones are at work. An answer that is the `last` one to be
-        wanted ends it all, as does a cancellation or an error of the iterator: only `close` may be called then.
+        wanted ends it all, as does a cancellation or an error of the iterator: only `close` may be called then, unless
+        all that were asked are answered.
         """
         assert self._input is not None  # noqa: S101  set by start
         asked = 0
         answers: list[bytes] = []
-        while not self._gone:
+        self._enough = False
+        while not (self._gone or self._enough):
             lines = _portion(questions)
             if not lines:
                 break
@@ -111,7 +114,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             if not self._writable.is_set():
                 await self._until(self._writable, silence_seconds)
             self._look_for(last)
-        while not self._gone and len(self._answers) < asked:
+        while not (self._gone or self._enough) and len(self._answers) < asked:
             self._arrived.clear()
             await self._until(self._arrived, silence_seconds)
             self._look_for(last)
@@ -125,7 +128,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         for at in range(self._looked_at, len(self._answers)):
             if last(self._answers[at]):
                 del self._answers[at + 1 :]
-                self._gone = True
+                self._enough = True
                 break
         self._looked_at = len(self._answers)
 
