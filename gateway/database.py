@@ -411,10 +411,7 @@ class Database:
 
     async def bulk_docs(self, caller: Caller, docs: Sequence[Any], *, new_edits: bool) -> list[Outcome]:
         """Results in order. One malformed document refuses them all (routing/batches.py)."""
-        if len(docs) <= limits.INLINE_DRAFTS_COUNT:
-            batch = sort_out(docs, new_edits=new_edits)
-        else:
-            batch = await asyncio.to_thread(sort_out, docs, new_edits=new_edits)
+        batch = await sort_out(docs, new_edits=new_edits)
         outcomes = dict(batch.refused)
         for at, doc in (*batch.local, *batch.designs):
             try:

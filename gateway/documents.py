@@ -19,6 +19,7 @@ from gateway.feeds.viewer import Viewer
 from gateway.feeds.viewers import Viewers
 from gateway.model.leaves import Leaf
 from gateway.model.revisions import generation, history
+from gateway.pauses import Pauses
 from gateway.queries import BulkGetItem, BulkGetResult, DocumentQuery
 from gateway.store.protocol import DatabaseStore, DocumentRow, Index
 
@@ -227,7 +228,9 @@ class Documents:
         write is answered as known, and nothing is told before."""
         seen = await self.look(caller, revs)
         answer: dict[str, Any] = {}
+        pauses = Pauses()
         for doc_id, wanted in revs.items():
+            await pauses.when_due()
             readable = seen.get(doc_id, UNSEEN).readable
             told = [*readable, *seen.get(doc_id, UNSEEN).graceful]
             known = {rev for leaf in told for rev in (leaf.rev, *leaf.ancestors)}

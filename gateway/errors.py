@@ -231,6 +231,13 @@ class SyncFunctionRanAway(SyncFunctionFailed):
     code = "CG5003"
 
 
+class NotLookedAt(SyncFunctionRanAway):
+    """It ran away on SYNC_FUNCTION_RUNAWAYS_COUNT other documents of the request, so this one had no turn."""
+
+    code = "CG5007"
+    default_reason = "the sync function ran away on other documents of this request; this one was not looked at"
+
+
 class BadSyncFunction(BadRequest):
     """The source is no function that JavaScript understands. The reason has line and column."""
 

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 from gateway import limits
 from gateway.errors import BadJson
 
+_COUNTED_BYTES = 65_536
+
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
@@ -53,6 +55,32 @@ def parse(data: bytes) -> Any:
         except UnicodeEncodeError:
             raise BadJson("a string holds half of a surrogate pair") from None
     return value
+
+
+def too_many_values(data: bytes, most: int = limits.JSON_VALUES_COUNT) -> bool:
+    """Whether a JSON text holds more than `most` commas and opening brackets outside of its strings.
+
+    That is about its values, where an array or an object counts twice. Parsing holds the interpreter for as long as
+    there are values, so they are counted before. Of a malformed text only what is well-formed at its beginning counts,
+    which is as far as parsing gets.
+    """
+    if _separators(data) <= most:  # with those in strings: true of nearly every text
+        return False
+    count, in_string, rest = 0, False, b""
+    for start in range(0, len(data), _COUNTED_BYTES):  # in pieces: other threads have their turn between two
+        piece = rest + data[start : start + _COUNTED_BYTES]
+        piece = piece.replace(b"\\\\", b"")  # what is left of a run of backslashes escapes what follows
+        rest = b"\\" if piece.endswith(b"\\") else b""
+        parts = piece.removesuffix(b"\\").replace(b'\\"', b"").split(b'"')
+        count += _separators(b" ".join(parts[in_string::2]))
+        if count > most:
+            return True
+        in_string ^= len(parts) % 2 == 0
+    return False
+
+
+def _separators(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def too_deep(value: Any, depth: int = limits.JSON_DEPTH) -> bool:

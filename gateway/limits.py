@@ -12,10 +12,11 @@ UPLOADS_COUNT: Final = 100  # attachments and multipart documents that are being
 MULTIPART_PARTS_COUNT: Final = 1_000  # of one multipart document: attachments that follow it
 MULTIPART_HEADERS_BYTES: Final = 16_384  # of one part
 JSON_DEPTH: Final = 500  # nesting of arrays and objects in a body
+JSON_VALUES_COUNT: Final = 2_000_000  # commas and opening brackets of one body, outside of strings
+PAUSE_SECONDS: Final = 0.005  # of work on many documents in the event loop, then others have their turn
 DOCUMENT_ID_BYTES: Final = 7_168  # CouchDB's default is infinity; URLs end near 8 kB
 HEADER_BYTES: Final = 16_384
 BULK_DOCUMENTS_COUNT: Final = 10_000  # in one _bulk_docs or _bulk_get
-INLINE_DRAFTS_COUNT: Final = 50  # documents of one request that are checked in the event loop; more, in a thread
 QUERY_PARAMETERS_COUNT: Final = 1_000  # in one query string
 PURGE_DOCUMENTS_COUNT: Final = 100  # in one _purge, as CouchDB's max_document_id_number
 PURGE_REVISIONS_COUNT: Final = 1_000  # in one _purge, as CouchDB's max_revisions_number
@@ -42,6 +43,7 @@ PASSWORD_CHARACTERS_MIN: Final = 3
 
 # Sync function
 SYNC_FUNCTION_SECONDS: Final = 1.0  # CPU time for one document
+SYNC_FUNCTION_RUNAWAYS_COUNT: Final = 3  # of one request; its other documents are not looked at, or one by one
 SYNC_FUNCTION_SILENCE_SECONDS: Final = 15.0  # wall time: its process is stopped or starved, and is replaced
 SYNC_FUNCTION_START_SECONDS: Final = 30.0  # until its process is ready, on a machine that is busy
 SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the documents need that it is given

@@ -13,7 +13,7 @@ PACKAGE = Path(gateway.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Every part may import itself, and those named here. What is in no part's list is imported by nobody.
-BASE = {"errors", "limits", "json_text", "multipart"}
+BASE = {"errors", "limits", "json_text", "multipart", "pauses"}
 ALLOWED = {
     "model": BASE,
     "mango": BASE,
@@ -59,6 +59,7 @@ ALLOWED = {
     "limits": set(),
     "json_text": {"errors", "limits"},
     "multipart": {"errors", "limits"},
+    "pauses": {"limits"},
 }  # fmt: skip
 # The types that pass through: an upstream's streamed answer is handed to http/ as it is.
 EXCEPTIONS = {("http", "couch.upstream")}

@@ -40,6 +40,7 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.model.revisions import winner_first
+from gateway.pauses import Pauses
 
 # Vendor names in `GET /` of servers whose _bulk_get of an id without rev answers every leaf: CouchDB, and ours.
 _WHOLE_BULK_READS = ("The Apache Software Foundation", "Couch Gateway")
@@ -203,7 +204,7 @@ class CouchDatabase:
         if not docs:
             return []
         try:
-            body = json_text.encode({"docs": docs} if new_edits else {"docs": docs, "new_edits": False})
+            body = await _bulk(docs, new_edits)
         except (ValueError, RecursionError) as error:
             raise BadJson(f"a document cannot be written as JSON: {error}") from None
         answer = await self._transport.call("POST", self._bulk_docs, body=body, write=True)
@@ -333,6 +334,16 @@ class CouchDatabase:
         if not isinstance(value, list):
             raise UpstreamError("the upstream's open_revs answered no array")
         return _documents(doc_id, value)
+
+
+async def _bulk(docs: Sequence[Document], new_edits: bool) -> bytes:
+    """The body of `_bulk_docs`, made document by document: others have their turns meanwhile."""
+    pauses = Pauses()
+    texts: list[bytes] = []
+    for doc in docs:
+        await pauses.when_due()
+        texts.append(json_text.encode(doc))
+    return b'{"docs":[%s]%s}' % (b",".join(texts), b"" if new_edits else b',"new_edits":false')
 
 
 def _count(value: object) -> int:

@@ -14,7 +14,7 @@ from gateway.errors import BadRequest, RequestTimeout, TooLarge, UnsupportedMedi
 
 _PIECE_BYTES = 1_000_000  # decompressed at once
 _STREAMED_BYTES = 65_536  # passed on at once; glibc keeps memory for larger pieces, thread by thread
-_IN_THREAD_BYTES = 262_144  # a JSON text longer than this is parsed beside the event loop
+_IN_THREAD_BYTES = 262_144  # a longer JSON text is parsed beside the event loop; a shorter one has few values
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -88,9 +88,18 @@ async def read_json(
 
 
 async def parse_json(data: bytes) -> Any:
-    """JSON text to its value, beside the event loop when it is long. Raises BadJson."""
+    """JSON text to its value, beside the event loop when it is long. Raises BadJson, TooLarge (JSON_VALUES_COUNT)."""
     if len(data) > _IN_THREAD_BYTES:
-        return await asyncio.to_thread(json_text.parse, data)
+        return await asyncio.to_thread(_parse_long, data)
+    return json_text.parse(data)
+
+
+def _parse_long(data: bytes) -> Any:
+    if json_text.too_many_values(data):
+        raise TooLarge(
+            f"the request body holds more than {limits.JSON_VALUES_COUNT} JSON values (limit JSON_VALUES_COUNT): "
+            "commas and opening brackets outside of strings"
+        )
     return json_text.parse(data)
 
 

@@ -21,6 +21,7 @@ from gateway.http.params import Options, rev_of
 from gateway.http.passthrough import pass_through
 from gateway.model.drafts import check_id, draft
 from gateway.model.revisions import history
+from gateway.pauses import Pauses
 from gateway.queries import BulkGetItem, BulkGetResult, Outcome
 
 BULK_GET_PARAMETERS = frozenset({"revs", "attachments", "latest"})
@@ -167,7 +168,9 @@ async def _revs(call: Call) -> Mapping[str, Sequence[str]]:
     body = await read_json_object(call.request)
     if len(body) > limits.KEYS_COUNT:
         raise TooLarge(f"more than {limits.KEYS_COUNT} documents (limit KEYS_COUNT)")
+    pauses = Pauses()
     for doc_id, revs in body.items():
+        await pauses.when_due()
         if not isinstance(revs, list):
             raise BadRequest(f"the revisions of {doc_id[:100]!r} must be an array")
         if len(revs) > limits.REVISIONS_COUNT:

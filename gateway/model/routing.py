@@ -40,14 +40,25 @@ class Writer:
 ADMIN = Writer(None, admin=True)
 
 
+@dataclass(slots=True, eq=False)
+class Runaways:
+    """On how many documents of one request the function ran away so far."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation: `doc` and `old_doc` are whole bodies with `_id`; old_doc None: there is nothing it replaces."""
+    """One invocation: `doc` and `old_doc` are whole bodies with `_id`; old_doc None: there is nothing it replaces.
+
+    `runaways` are those of the request it belongs to; after too many the function is not asked. None: it always is.
+    """
 
     doc: Mapping[str, Any]
     old_doc: Mapping[str, Any] | None
     writer: Writer
     meta: Mapping[str, Any] = field(default_factory=dict)
+    runaways: Runaways | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.couch.upstream import Document
 from gateway.errors import TooLarge
 from gateway.model.drafts import DocumentIdTooLong, Draft, check_id, draft
+from gateway.pauses import Pauses
 from gateway.queries import Outcome
 
 
@@ -22,12 +23,14 @@ class Batch:
     refused: dict[int, Outcome] = field(default_factory=dict)
 
 
-def sort_out(docs: Sequence[Any], *, new_edits: bool) -> Batch:
+async def sort_out(docs: Sequence[Any], *, new_edits: bool) -> Batch:
     """As in CouchDB, one malformed document refuses them all, before anything is written: raises BadRequest,
     InvalidDocument, InvalidDocumentId, TooLarge. But a replicator, which would send it again and again, is told of a
-    single document that passes a limit."""
+    single document that passes a limit. Others have their turns in the event loop meanwhile."""
     batch = Batch()
+    pauses = Pauses()
     for at, doc in enumerate(docs):
+        await pauses.when_due()
         doc_id = doc.get("_id") if isinstance(doc, dict) else None
         if isinstance(doc_id, str) and doc_id.startswith("_local/"):
             check_id(doc_id)

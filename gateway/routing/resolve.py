@@ -15,6 +15,7 @@ from gateway.errors import UnreadableDocument
 from gateway.model.apply import Found, Recorded, is_known, is_stale
 from gateway.model.revisions import generation, history
 from gateway.model.routing import ADMIN, NO_ROUTING, Call, Routing, body_digest
+from gateway.pauses import Pauses
 from gateway.routing.ledger import Ledger
 from gateway.store.protocol import DatabaseStore, FoundDocument
 from gateway.syncfn.runtime import SyncFunction
@@ -205,7 +206,9 @@ class Resolver:
     async def _route(self, new: Sequence[_NewLeaf]) -> None:
         """Give each new leaf its routing: its verdict if that was made for this very body, else as the admin."""
         foreign: list[_NewLeaf] = []
+        pauses = Pauses()
         for leaf in new:
+            await pauses.when_due()
             verdict = self._ledger.verdict(leaf.doc["_id"], leaf.found.rev)
             if verdict is not None and verdict.digest == body_digest(leaf.doc):
                 leaf.routing = verdict.routing

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from gateway import limits
@@ -21,6 +21,7 @@ from gateway.errors import (
     GatewayError,
     InvalidDocument,
     MissingStub,
+    NotLookedAt,
     RefusedBySyncFunction,
     TooLarge,
     UnauthorizedBySyncFunction,
@@ -31,7 +32,8 @@ from gateway.errors import (
 from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
 from gateway.model.revisions import generation
-from gateway.model.routing import ADMIN, Call, Routing, Verdict, Writer, body_digest
+from gateway.model.routing import ADMIN, Call, Routing, Runaways, Verdict, Writer, body_digest
+from gateway.pauses import Pauses
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
 from gateway.routing.ledger import Ledger, Pending
@@ -50,11 +52,12 @@ _StoreAll: TypeAlias = "Callable[[Sequence[_Sending]], Awaitable[list[WriteResul
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """For whom documents are written. `writer` is asked anew for each round: what was just written may have granted
-    access. `may_read` tells of a recorded leaf."""
+    """For whom the documents of one request are written. `writer` is asked anew for each round: what was just written
+    may have granted access. `may_read` tells of a recorded leaf."""
 
     writer: Callable[[], Awaitable[Writer]]
     may_read: Callable[[str, str], Awaitable[bool]]
+    runaways: Runaways = field(default_factory=Runaways)
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class _Sending:
     plan: Plan
     routing: Routing
     old_doc: Document | None
+    digest: str
     pending: Pending | None = None
 
 
@@ -207,7 +211,9 @@ class Writes:
         current = await self._current([draft.id for draft in drafts])
         plans: list[Plan | Outcome] = []
         again: list[int] = []
+        pauses = Pauses()
         for at, draft in enumerate(drafts):
+            await pauses.when_due()  # the revision id is made of the whole body
             try:
                 plans.append(plan(draft, current[draft.id]))
             except NotALeaf as error:
@@ -298,12 +304,15 @@ class Writes:
         calls: list[Call] = []
         for _, one in chosen:
             shown = one.draft.shown(one.rev)
-            calls.append(Call(shown, _body(bodies, one, one.old), writer))
+            calls.append(Call(shown, _body(bodies, one, one.old), writer, runaways=author.runaways))
             if one.also is not None:
-                calls.append(Call(shown, _body(bodies, one, one.also), writer))
-        verdicts = iter(await self._verdicts.ask_all(calls))
+                calls.append(Call(shown, _body(bodies, one, one.also), writer, runaways=author.runaways))
+        replicated = any(not one.draft.new_edits for _, one in chosen)
+        verdicts = iter(await self._verdicts.ask_all(calls, spare=not replicated))
         accepted = []
+        pauses = Pauses()
         for at, one in chosen:
+            await pauses.when_due()
             verdict = next(verdicts)
             second = next(verdicts) if one.also is not None else None
             error = verdict.error or (second.error if second is not None else None)
@@ -312,7 +321,8 @@ class Writes:
             if error is not None:
                 outcomes[at] = Outcome(one.draft.id, error=error)
             else:
-                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base)))
+                digest = body_digest(one.draft.doc)
+                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base), digest))
         return accepted
 
     async def _stub_problem(self, one: Plan, author: Author) -> GatewayError | None:
@@ -337,7 +347,7 @@ class Writes:
                 parent=one.base.rev if one.base else None,
                 deleted=one.draft.deleted,
                 routing=sending.routing,
-                digest=body_digest(one.draft.doc),
+                digest=sending.digest,
                 trusted=one.draft.new_edits,
             )
         except GatewayError as error:
@@ -351,7 +361,9 @@ class Writes:
         try:
             results = await store(sendings)
             routings = await self._routings_by_rev(sendings, results)
+            pauses = Pauses()
             for sending, result in zip(sendings, results, strict=True):
+                await pauses.when_due()
                 outcome = self._stored(sending, result, routings.get(sending.at))
                 outcomes[sending.at] = outcome
                 if outcome.rev is not None:
@@ -479,8 +491,15 @@ class _FunctionLane(Lane[Call, Verdict]):
     async def send(self, items: Sequence[Call]) -> list[Verdict]:
         return await self._function.run(items)
 
-    async def ask_all(self, items: Sequence[Call]) -> list[Verdict]:
-        return await _ask_all(self, items)
+    async def ask_all(self, items: Sequence[Call], *, spare: bool = True) -> list[Verdict]:
+        """All verdicts in order. Where the function runs away again and again, the rest is spared it, or else asked one
+        by one, so that others have their turns: a replicator would take an error for the last word on a document."""
+        verdicts = await _ask_all(self, items)
+        if not spare:
+            for at, verdict in enumerate(verdicts):
+                if isinstance(verdict.error, NotLookedAt):
+                    (verdicts[at],) = await _ask_all(self, [replace(items[at], runaways=None)])
+        return verdicts
 
 
 async def _ask_all(lane: Lane[_I, _R], items: Sequence[_I]) -> list[_R]:

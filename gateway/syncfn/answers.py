@@ -17,7 +17,7 @@ from gateway.errors import (
 )
 from gateway.model.names import ALL_CHANNELS, GUEST, channel_problem, check_principal_name
 from gateway.model.routing import Call, Routing, Verdict, Writer
-from gateway.syncfn.engine import place_of
+from gateway.syncfn.engine import MEMORY, TIME, place_of
 from gateway.syncfn.expiry import expiry_of
 
 # In ASCII, so that no tab and no line end is in it; bodies come from JSON and hold no circles.
@@ -27,6 +27,8 @@ _LARGEST = 2**53 - 1  # what a JavaScript number holds exactly
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
 _MANY_DIGITS = b"0" * len(str(_LARGEST))
 _ROLE = "role:"
+CRASHED = b'{"error":["away","the JavaScript engine failed on this document"]}'
+_RUNAWAYS = (TIME[:-1].encode(), MEMORY[:-1].encode(), CRASHED)
 
 
 def questions(calls: Sequence[Call]) -> Iterator[bytes]:
@@ -106,6 +108,11 @@ def verdict(line: bytes, now: float) -> Verdict:
         return Verdict(_routing(answer, now), logs=logs)
     except SyncFunctionBadName as problem:
         return Verdict(error=problem, logs=logs)
+
+
+def ran_away(line: bytes) -> bool:
+    """Whether this answer took all the time or memory that a document may use, or ended the process."""
+    return line.startswith(_RUNAWAYS)
 
 
 def _routing(answer: dict[str, Any], now: float) -> Routing:

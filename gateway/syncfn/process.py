@@ -18,6 +18,7 @@ from gateway.syncfn.engine import SourceError
 
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
 _QUESTIONS_AT_ONCE = 32
+_PORTION_BYTES = 262_144
 _LAST_MOMENT_SECONDS = 0.5
 
 
@@ -29,6 +30,18 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def _portion(questions: Iterator[bytes]) -> list[bytes]:
+    """The next few lines, or one long one: making them takes time too."""
+    lines: list[bytes] = []
+    size = 0
+    for line in islice(questions, _QUESTIONS_AT_ONCE):
+        lines.append(line)
+        size += len(line)
+        if size >= _PORTION_BYTES:
+            break
+    return lines
+
+
 class WorkerProcess(asyncio.SubprocessProtocol):
     """One running process. Questions are put by one caller at a time; answers come in their order."""
 
@@ -38,6 +51,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         self._looked_at = 0
         self._rest = bytearray()
         self._gone = False  # no answer will come any more
+        self._enough = False  # the last answer that is wanted came
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -83,24 +97,24 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         """The answers to these lines; fewer than questions when the process ended or fell silent: it is of no use then.
 
         Questions are taken from the iterator while earlier ones are at work. An answer that is the `last` one to be
-        wanted ends it all, as does a cancellation or an error of the iterator: only `close` may be called then.
+        wanted ends it all, as does a cancellation or an error of the iterator: only `close` may be called then, unless
+        all that were asked are answered.
         """
         assert self._input is not None  # noqa: S101  set by start
         asked = 0
         answers: list[bytes] = []
-        while not self._gone:
-            lines = list(islice(questions, _QUESTIONS_AT_ONCE))
+        self._enough = False
+        while not (self._gone or self._enough):
+            lines = _portion(questions)
             if not lines:
                 break
             asked += len(lines)
             self._input.writelines(lines)
-            if len(lines) < _QUESTIONS_AT_ONCE:
-                break
             await asyncio.sleep(0)  # the event loop's other work between two portions
             if not self._writable.is_set():
                 await self._until(self._writable, silence_seconds)
             self._look_for(last)
-        while not self._gone and len(self._answers) < asked:
+        while not (self._gone or self._enough) and len(self._answers) < asked:
             self._arrived.clear()
             await self._until(self._arrived, silence_seconds)
             self._look_for(last)
@@ -114,7 +128,7 @@ class WorkerProcess(asyncio.SubprocessProtocol):
         for at in range(self._looked_at, len(self._answers)):
             if last(self._answers[at]):
                 del self._answers[at + 1 :]
-                self._gone = True
+                self._enough = True
                 break
         self._looked_at = len(self._answers)
 

@@ -10,9 +10,9 @@ from typing import Any
 from gateway import limits
 from gateway.errors import SyncFunctionUnavailable
 from gateway.syncfn import worker
+from gateway.syncfn.answers import CRASHED
 from gateway.syncfn.process import WorkerProcess
 
-_CRASHED = b'{"error":["away","the JavaScript engine failed on this document"]}'
 _log = logging.getLogger(__name__)
 
 
@@ -116,7 +116,7 @@ class Runner:
             if code == worker.STUCK or (last is not None and answered and last(answered[-1])):
                 continue
             if alone:
-                lines.append(_CRASHED)
+                lines.append(CRASHED)
             alone = not alone
         return lines
 

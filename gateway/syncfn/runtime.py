@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from gateway.errors import BadSyncFunction, SyncFunctionFailed, SyncFunctionUnavailable
+from gateway import limits
+from gateway.errors import BadSyncFunction, NotLookedAt, SyncFunctionFailed, SyncFunctionUnavailable
 from gateway.model.routing import Call, Verdict
 from gateway.syncfn import answers
 from gateway.syncfn.engine import EngineLimits, SourceError, compile_error
@@ -44,23 +46,45 @@ class SyncFunction:
         `now` in unix seconds is what a relative `expiry()` counts from. Batches run one after the other. A cancelled
         caller does not disturb the others. Raises SyncFunctionUnavailable when no process can be started or `close` was
         called, which is no answer about any document, and ValueError or TypeError for a body that is not JSON.
+
+        Once it ran away on SYNC_FUNCTION_RUNAWAYS_COUNT documents of a request, the others of that request have the
+        error NotLookedAt: those of other requests wait for this batch.
         """
         moment = time.time() if now is None else now
+        verdicts: dict[int, Verdict] = {}
+        todo = list(range(len(calls)))
+        while todo:
+            left_out = [at for at in todo if _too_many(calls[at])]
+            verdicts |= {at: Verdict(error=NotLookedAt()) for at in left_out}
+            if left_out:
+                _log.warning("%s: %d documents were not looked at, it ran away on others", self._name, len(left_out))
+                todo = [at for at in todo if at not in verdicts]
+            lines = await self._ask([calls[at] for at in todo])
+            for place, line in enumerate(lines):
+                if place % 64 == 63:
+                    await asyncio.sleep(0)
+                call = calls[todo[place]]
+                if call.runaways is not None:
+                    call.runaways.count += answers.ran_away(line)
+                verdicts[todo[place]] = answers.verdict(line, moment)
+            todo = todo[len(lines) :]
+        found = [verdicts[at] for at in range(len(calls))]
+        self._write_logs(calls, found)
+        return found
+
+    async def _ask(self, calls: Sequence[Call]) -> list[bytes]:
+        """Answers to all of them, or to those up to a runaway where another of its request may be one too many."""
+        owned = Counter(call.runaways for call in calls if call.runaways is not None)
+        may_end = any(one.count + count > limits.SYNC_FUNCTION_RUNAWAYS_COUNT for one, count in owned.items())
+        last = answers.ran_away if may_end else None
         try:
-            lines = await self._runner.run(len(calls), lambda start, end: answers.questions(calls[start:end]))
+            return await self._runner.run(len(calls), lambda start, end: answers.questions(calls[start:end]), last=last)
         except SourceError as problem:
             raise SyncFunctionUnavailable(f"the sync function cannot be run: {problem}") from None
-        verdicts = []
-        for place, line in enumerate(lines):
-            if place % 64 == 63:
-                await asyncio.sleep(0)
-            verdicts.append(answers.verdict(line, moment))
-        self._write_logs(calls, verdicts)
-        return verdicts
 
     def _write_logs(self, calls: Sequence[Call], verdicts: Sequence[Verdict]) -> None:
         for call, verdict in zip(calls, verdicts, strict=True):
-            if isinstance(verdict.error, SyncFunctionFailed):
+            if isinstance(verdict.error, SyncFunctionFailed) and not isinstance(verdict.error, NotLookedAt):
                 _log.warning("%s: %s: %s", self._name, call.doc.get("_id"), verdict.error.reason)
             for line in verdict.logs:
                 _log.info("%s: %s: %s", self._name, call.doc.get("_id"), line)
@@ -68,3 +92,7 @@ class SyncFunction:
     async def close(self) -> None:
         """End the process. Calls under way raise SyncFunctionUnavailable."""
         await self._runner.close()
+
+
+def _too_many(call: Call) -> bool:
+    return call.runaways is not None and call.runaways.count >= limits.SYNC_FUNCTION_RUNAWAYS_COUNT

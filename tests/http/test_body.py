@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway import limits
+from gateway import json_text, limits
 from gateway.callers import Caller
 from tests.http.conftest import Ports
 
@@ -145,3 +145,22 @@ async def test_a_failure_of_ours_is_a_500_that_tells_nothing(gateway: Ports, cap
     assert "hunter2" not in answer.text
     assert "hunter2" in caplog.text  # the log has it, with its traceback
     assert "Traceback" in caplog.text
+
+
+async def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(
+    gateway: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    monkeypatch.setattr(json_text, "parse", lambda data: parsed.append(len(data)))
+    body = b'{"docs":[' + b"[]," * limits.JSON_VALUES_COUNT + b"1]}"
+    answer = await gateway.ann.post("/notes/_bulk_docs", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
+    assert f"{limits.JSON_VALUES_COUNT} JSON values (limit JSON_VALUES_COUNT)" in answer.json()["reason"]
+    assert not parsed
+
+
+async def test_a_text_full_of_commas_and_brackets_is_one_value(gateway: Ports) -> None:
+    text = '1,[2],{"3":\\' * (limits.JSON_VALUES_COUNT // 4)
+    answer = await gateway.ann.put("/notes/a", json={"text": text})
+    assert answer.status_code == 201
+    assert gateway.db.docs["a"][-1]["text"] == text

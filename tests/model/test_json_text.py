@@ -100,3 +100,20 @@ def test_nesting_is_allowed_up_to_the_limit() -> None:
     assert json_text.too_deep([[], {}, 1], 1)
     assert not json_text.too_deep("text", 0)
     assert json_text.too_deep([], 0)
+
+
+@given(value=VALUES, ascii=st.booleans(), width=st.integers(1, 7))
+def test_values_are_counted_outside_of_strings_in_pieces_of_any_width(value: object, ascii: bool, width: int) -> None:
+    text = json.dumps(value, ensure_ascii=ascii).encode()
+    true = _separators(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "_COUNTED_BYTES", width)
+        assert not json_text.too_many_values(text, true)
+        assert true == 0 or json_text.too_many_values(text, true - 1)
+
+
+def _separators(value: object) -> int:
+    if not isinstance(value, (list, dict)):
+        return 0
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return 1 + max(0, len(inner) - 1) + sum(map(_separators, inner))

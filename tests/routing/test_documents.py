@@ -60,7 +60,7 @@ async def test_a_guest_stores_checkpoints_and_nothing_large(world: World) -> Non
 
 async def test_a_long_batch_is_checked_like_a_short_one(world: World) -> None:
     ann = await world.user("ann", ["a"])
-    count = limits.INLINE_DRAFTS_COUNT + 1
+    count = 200
     docs: list[dict[str, object]] = [{"_id": f"d{number}", "channels": ["a"]} for number in range(count)]
     with pytest.raises(InvalidDocument):
         await world.database.bulk_docs(ann, [*docs, {"_id": "x", "_unknown": 1}], new_edits=True)

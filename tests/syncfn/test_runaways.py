@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
-from gateway.errors import RefusedBySyncFunction, SyncFunctionFailed, SyncFunctionRanAway
+from gateway import limits
+from gateway.errors import NotLookedAt, RefusedBySyncFunction, SyncFunctionFailed, SyncFunctionRanAway
+from gateway.model.routing import Runaways
 from gateway.syncfn.runtime import EngineLimits
 from tests.syncfn.asking import ANN, call
 from tests.syncfn.conftest import Make
@@ -91,6 +94,47 @@ async def test_several_runaways_in_one_batch_are_each_their_own_error(make: Make
     function = make("function (doc) { if (doc.n % 3 === 0) for (;;) new Array(1e6).fill(1); channel('n') }", QUICK)
     verdicts = await function.run([call({"n": n}) for n in range(9)])
     assert [n for n, verdict in enumerate(verdicts) if verdict.error] == [0, 3, 6]
+
+
+LOOPS = "function (doc) { if (doc.bad) for (;;); channel('a') }"
+
+
+async def test_after_some_runaways_of_a_request_its_other_documents_are_not_looked_at(make: Make) -> None:
+    request = Runaways()
+    docs = [{"n": 1}, *[{"bad": 1}] * (limits.SYNC_FUNCTION_RUNAWAYS_COUNT + 5), {"n": 2}]
+    verdicts = await make(LOOPS, QUICK).run([replace(call(doc), runaways=request) for doc in docs])
+    kinds = [type(verdict.error) for verdict in verdicts]
+    ran_away = [SyncFunctionRanAway] * limits.SYNC_FUNCTION_RUNAWAYS_COUNT
+    assert kinds == [type(None), *ran_away, *[NotLookedAt] * 6]
+    assert all(not verdict.routing.channels for verdict in verdicts[1:])
+    assert request.count == limits.SYNC_FUNCTION_RUNAWAYS_COUNT
+
+
+async def test_runaways_of_one_request_cost_other_requests_of_the_same_batch_nothing(make: Make) -> None:
+    request, other = Runaways(), Runaways()
+    bad = replace(call({"bad": 1}), runaways=request)
+    good = [replace(call({"n": n}), runaways=other) for n in range(20)]
+    verdicts = await make(LOOPS, QUICK).run([bad, good[0], *[bad] * 5, *good[1:], call({"n": 21})])
+    assert [verdict.routing.channels for verdict in verdicts if verdict.error is None] == [{"a"}] * 21
+    assert (request.count, other.count) == (limits.SYNC_FUNCTION_RUNAWAYS_COUNT, 0)
+
+
+async def test_others_have_their_turn_between_two_runaways_of_a_request(make: Make) -> None:
+    function, request = make(LOOPS, QUICK), Runaways()
+    await function.run([call()])
+    bulk = asyncio.create_task(function.run([replace(call({"bad": 1}), runaways=request)] * 10))
+    await asyncio.sleep(0)  # it is under way
+    assert (await function.run([call()]))[0].routing.channels == {"a"}
+    assert request.count == 1
+    verdicts = await bulk
+    assert all(verdict.error for verdict in verdicts)
+
+
+async def test_a_process_that_ends_counts_as_a_runaway(make: Make) -> None:
+    function, request = make("function () { for (;;) new Array(1e6).fill(1) }", QUICK), Runaways()
+    verdicts = await function.run([replace(call(), runaways=request) for _ in range(10)])
+    assert request.count == limits.SYNC_FUNCTION_RUNAWAYS_COUNT
+    assert all(isinstance(verdict.error, SyncFunctionRanAway) for verdict in verdicts)
 
 
 async def test_a_runaway_does_not_hold_up_another_database(make: Make) -> None:
