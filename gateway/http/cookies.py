@@ -7,6 +7,8 @@ refused here: other origins, and POST requests that a page could send without as
 from __future__ import annotations
 
 import email.utils
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -19,6 +21,8 @@ from gateway.errors import Forbidden
 from gateway.http.body import require_json
 
 NAME: Final = "AuthSession"
+_VALUE: Final = re.compile(r"[^:]*:[0-9A-F]{8,}:([\w-]+)\Z", re.ASCII)
+_NOT_PLAIN: Final = re.compile(r"[^!-9;-~]")  # also the colon
 SameSite: TypeAlias = Literal["lax", "strict", "none"]
 
 
@@ -38,13 +42,33 @@ def session_token(headers: Mapping[str, str]) -> str | None:
     for pair in headers.get("Cookie", "").split(";"):
         name, _, value = pair.strip(" \t").partition("=")
         if name == NAME:
-            return value.strip('"') or None
+            return token_of(value.strip('"')) or None
     return None
+
+
+def token_of(value: str) -> str:
+    """The session's token in the value of a cookie; a value of another form is a token itself, as Sync Gateway's is."""
+    try:
+        decoded = urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode("ascii")
+    except (ValueError, UnicodeError):
+        return value
+    match = _VALUE.match(decoded)
+    return value if match is None else match[1]
+
+
+def _value(session: Session, token: str) -> str:
+    """CouchDB's form, base64 of `name:time:…`, for clients that read who is logged in, and since when, from it.
+
+    https://docs.couchdb.org/en/stable/api/server/authn.html#cookie-authentication
+    """
+    name = urlsafe_b64encode(session.name.encode()).decode() if _NOT_PLAIN.search(session.name) else session.name
+    since = int(session.expires_at - session.ttl_s)
+    return urlsafe_b64encode(f"{name}:{since:08X}:{token}".encode()).decode().rstrip("=")
 
 
 def set_cookie(request: web.BaseRequest, form: CookieForm, session: Session, token: str) -> str:
     """The header that gives the client its session, for its whole time from now."""
-    return _cookie(request, form, token, int(session.ttl_s), session.expires_at)
+    return _cookie(request, form, _value(session, token), int(session.ttl_s), session.expires_at)
 
 
 def clear_cookie(request: web.BaseRequest, form: CookieForm) -> str:

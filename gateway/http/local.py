@@ -50,7 +50,7 @@ async def delete(call: Call) -> web.StreamResponse:
     """Delete a local document of the caller."""
     doc_id = _id(call)
     await call.database.local_delete(call.caller, doc_id, _rev(call))
-    return answer(200, {"ok": True, "id": doc_id, "rev": "0-0"})
+    return answer(200, {"ok": True, "id": doc_id, "rev": "0-0"}, {"ETag": '"0-0"'})
 
 
 async def no_id(call: Call) -> web.StreamResponse:

@@ -75,6 +75,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(("PUT",), "/_users", users_db.create, _SERVER),
     Route(_POST, "/_users", users_db.post, _SERVER),
     Route(_GET_POST, "/_users/_all_docs", users_db.all_docs, _SERVER, parameters=all_docs.PARAMETERS),
+    Route(_POST, "/_users/_ensure_full_commit", users_db.ensure_full_commit, _SERVER),
     Route(_GET, "/_users/{doc}", users_db.get, _SERVER, parameters=_REV),
     Route(("PUT",), "/_users/{doc}", users_db.put, _SERVER, parameters=_REV),
     Route(("DELETE",), "/_users/{doc}", users_db.delete, _SERVER, parameters=_REV),

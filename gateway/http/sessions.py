@@ -280,12 +280,12 @@ async def get_session(call: Call) -> web.StreamResponse:
 async def delete_session(call: Call) -> web.StreamResponse:
     """End a session of this database by its id."""
     found = await _of_database(call)
-    await call.gate.sessions.end_logins(call.database.name, found.name, call.values["id"])
+    await call.gate.sessions.end_logins(call.database.name, found.name, cookies.token_of(call.values["id"]))
     return answer(200, {"ok": True})
 
 
 async def _of_database(call: Call) -> Session:
-    found = await call.gate.sessions.find(call.values["id"])
+    found = await call.gate.sessions.find(cookies.token_of(call.values["id"]))
     if found is None:
         raise NotFound
     try:
@@ -304,6 +304,8 @@ async def delete_user_sessions(call: Call) -> web.StreamResponse:
 
 async def delete_user_session(call: Call) -> web.StreamResponse:
     """End one session of a user by its id; 404 if it is not of this user."""
-    if not await call.gate.sessions.end_logins(call.database.name, call.values["name"], call.values["id"]):
+    if not await call.gate.sessions.end_logins(
+        call.database.name, call.values["name"], cookies.token_of(call.values["id"])
+    ):
         raise NotFound
     return answer(200, {"ok": True})

@@ -14,7 +14,7 @@ from gateway.errors import AlreadyExists, BadRequest, NotImplementedHere
 from gateway.http import all_docs as listing
 from gateway.http import answers, documents
 from gateway.http.answers import answer
-from gateway.http.body import read_json, read_json_object
+from gateway.http.body import read_json, read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import Options
 
@@ -86,6 +86,12 @@ async def all_docs(call: Call) -> web.StreamResponse:
         row = {"id": doc_id, "key": doc_id, "value": {"rev": doc["_rev"]}}
         rows.append({**row, "doc": doc} if query.include_docs else row)
     return answer(200, {"total_rows": len(users), "offset": query.skip, "rows": rows})
+
+
+async def ensure_full_commit(call: Call) -> web.StreamResponse:
+    """Nothing to do, everything is committed."""
+    require_json(call.request)
+    return answer(201, {"ok": True, "instance_start_time": "0"})
 
 
 async def not_there(call: Call) -> web.StreamResponse:

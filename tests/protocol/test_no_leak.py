@@ -281,6 +281,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
         Probe("GET", "/_users/_all_docs", {"include_docs": "true"}, server=True),
         Probe("POST", "/_users/_all_docs", body={"keys": [f"org.couchdb.user:{VICTIM}"]}, server=True),
     ],
+    "/_users/_ensure_full_commit": lambda: [Probe("POST", "/_users/_ensure_full_commit", body={}, server=True)],
     "/_users/{doc}": lambda: [Probe("GET", f"/_users/org.couchdb.user:{VICTIM}", server=True)],
     "/favicon.ico": lambda: [Probe("GET", "/favicon.ico", server=True)],
     "/{db}": lambda: [Probe("GET"), Probe("HEAD"), Probe("GET", "/")],
