@@ -60,3 +60,14 @@ async def test_looking_for_many_revisions_holds_the_event_loop_only_for_moments(
     async with measured() as lag:
         assert len(await world.database.revs_diff(ann, asked)) == limits.KEYS_COUNT
     assert lag.longest < (time.thread_time() - start) / 2
+
+
+async def test_a_bulk_of_many_documents_while_the_router_lags_holds_the_event_loop_for_moments(world: World) -> None:
+    ann = await world.user("ann", ["a"])
+    docs = [{"_id": f"d{number}", "forbidden": True} for number in range(limits.BULK_DOCUMENTS_COUNT)]
+    world.database.router.status.caught_up = False  # what is replaced is looked for upstream
+    start = time.thread_time()
+    async with measured() as lag:
+        outcomes = await world.database.bulk_docs(ann, docs, new_edits=True)
+    assert len(outcomes) == limits.BULK_DOCUMENTS_COUNT
+    assert lag.longest < (time.thread_time() - start) / 2
