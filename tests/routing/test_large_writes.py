@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,11 +31,16 @@ async def measured() -> AsyncIterator[Lag]:
             # CPU time of this thread: what other processes of a busy machine take does not count.
             lag.longest, before = max(lag.longest, time.thread_time() - before), time.thread_time()
 
+    gc.collect()
+    gc.disable()  # a full collection takes as long as all that other tests left behind makes it
     ticking = asyncio.create_task(tick())
-    await asyncio.sleep(0)
-    yield lag
-    await asyncio.sleep(0)  # what was done last counts too
-    ticking.cancel()
+    try:
+        await asyncio.sleep(0)
+        yield lag
+        await asyncio.sleep(0)  # what was done last counts too
+    finally:
+        ticking.cancel()
+        gc.enable()
 
 
 def dense(doc_id: str, values: int) -> Document:
