@@ -234,7 +234,7 @@ class Writes:
         self._forget_unrouted()
         lagging = self._status.state != "online" or not self._status.caught_up
         unsure = [doc for doc in ids if lagging or doc in self._unrouted]
-        sure = ids if not unsure else [doc for doc in ids if doc not in set(unsure)]
+        sure = [doc for doc in ids if not lagging and doc not in self._unrouted]
         recorded = zip(sure, await self._recorded.ask_all(sure), strict=True)
         current = {
             doc: [CurrentLeaf(leaf.rev, leaf.deleted) for leaf in found.leaves.values()] if found else []
