@@ -25,9 +25,14 @@ def generation(rev: str) -> int:
     return int(rev.partition("-")[0])
 
 
-def _rank(rev: str, deleted: bool) -> tuple[bool, int, str]:
+def _stored(digest: str) -> bytes:
+    """CouchDB keeps, and compares, 32 hexadecimal digits as 16 bytes and every other digest as its text."""
+    return bytes.fromhex(digest) if _HEX32.match(digest) else digest.encode()
+
+
+def _rank(rev: str, deleted: bool) -> tuple[bool, int, bytes]:
     number, _, digest = rev.partition("-")
-    return (not deleted, int(number), digest)
+    return (not deleted, int(number), _stored(digest))
 
 
 def wins(rev: str, deleted: bool, over_rev: str, over_deleted: bool) -> bool:
@@ -82,8 +87,7 @@ def next_rev(
         number, digest = 0, b"a\x00"
     else:
         number, text = int(parent.partition("-")[0]), parent.partition("-")[2]
-        # CouchDB keeps 32 hexadecimal digits as 16 bytes and every other digest as its text.
-        digest = _binary(bytes.fromhex(text) if _HEX32.match(text) else text.encode())
+        digest = _binary(_stored(text))
     parts = [
         _atom("true" if deleted else "false"),
         _integer(number),

@@ -66,6 +66,7 @@ async def test_now_zero_plain_numbers_and_foreign_positions_are_understood(http:
     await write(http, {"_id": "a"}, {"_id": "b"})
     assert await ids(http, since="now") == []
     assert await ids(http, since="1") == ["b"]
+    assert await ids(http, **{"last-event-id": "1"}) == ["b"]
     assert await ids(http, since="2-anotherdatabase") == ["a", "b"]
     assert (await http.get("_changes", params={"since": "nonsense!"})).status_code == 400
 

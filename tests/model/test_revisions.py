@@ -54,6 +54,14 @@ def test_equal_writes_make_equal_revisions_and_others_make_others() -> None:
     assert next_rev("1-abc", {}, deleted=False, attachments=[("a", "text/plain", b"0" * 16)]) != made[0]
 
 
+def test_digests_of_32_hexadecimal_digits_compare_as_the_bytes_they_stand_for() -> None:
+    # 0xaa is more than "z" (0x7a), though "a" is less.
+    leaves = [(f"1-{'z' * 33}", False), (f"1-{'a' * 32}", False), (f"1-{'3' * 32}", False)]
+    assert winner_first(leaves) == [leaves[1], leaves[0], leaves[2]]
+    assert wins(f"1-{'a' * 32}", False, "1-z", False)
+    assert not wins(f"1-{'3' * 32}", False, "1-4", False)
+
+
 def test_a_live_leaf_wins_over_a_deleted_one_then_the_longer_then_the_greater() -> None:
     order = [("2-a", False), ("1-f", False), ("1-b", False), ("10-a", True), ("9-f", True), ("9-a", True)]
     for leaves in itertools.permutations(order):

@@ -98,7 +98,7 @@ def _tag(database: EmbeddedDatabase) -> str:
 
 def _parse(database: EmbeddedDatabase, request: Request, body: dict[str, Any]) -> _Query:
     params = request.params
-    since = params.get("since") or request.header("last-event-id") or "0"
+    since = params.get("last-event-id") or params.get("since") or request.header("last-event-id") or "0"
     style = params.get("style") or "main_only"
     if style not in ("main_only", "all_docs"):
         raise BadParameter("`style` must be main_only or all_docs")
