@@ -16,7 +16,7 @@ from gateway import json_text, limits
 from gateway.callers import administrator
 from gateway.errors import BadRequest, NotFound
 from gateway.http import all_docs as listing
-from gateway.http import answers
+from gateway.http import answers, users_db
 from gateway.http.answers import answer
 from gateway.http.body import read_json_object
 from gateway.http.call import Call
@@ -54,6 +54,8 @@ async def dbs_info(call: Call) -> web.StreamResponse:
 
 
 async def _info(call: Call, name: Any) -> dict[str, Any]:
+    if name == users_db.NAME:
+        return {"key": name, "info": await users_db.about(call)}
     database = call.gate.databases.get(name) if isinstance(name, str) else None
     try:
         if database is not None:
@@ -65,7 +67,7 @@ async def _info(call: Call, name: Any) -> dict[str, Any]:
 
 def _wanted(call: Call) -> list[str]:
     """The names that the options choose, which are those of `_all_docs`."""
-    names = call.gate.databases.names()
+    names = sorted([*call.gate.databases.names(), users_db.NAME])
     return [name for name in listing.parse(call.options).chosen(names) if name in names]
 
 

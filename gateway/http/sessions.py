@@ -18,7 +18,15 @@ from gateway.auth.basic import BasicCredentials, is_login, parse_basic
 from gateway.auth.sessions import Session
 from gateway.callers import Caller, administrator
 from gateway.database import Database
-from gateway.errors import BadParameter, BadRequest, InvalidLogin, NotFound, SessionOver, Unauthorized
+from gateway.errors import (
+    BadParameter,
+    BadRequest,
+    InvalidLogin,
+    NotFound,
+    SessionOver,
+    Unauthorized,
+    UnsupportedMedia,
+)
 from gateway.http import cookies
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body, read_json_object
@@ -194,8 +202,8 @@ def _go(call: Call, status: int, value: Any, headers: Mapping[str, str], path: s
 
 
 async def _credentials(call: Call) -> BasicCredentials:
-    """Name and password of the body. Raises BadRequest in CouchDB's words, BadJson, TooLarge; Forbidden for a page of
-    another origin, which could log its visitor in as somebody else."""
+    """Name and password of the body. Raises BadRequest in CouchDB's words, BadJson, TooLarge, UnsupportedMedia;
+    Forbidden for a page of another origin, which could log its visitor in as somebody else."""
     cookies.check_page(call.request, trusted=call.gate.trusts(call.request))
     kind = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     data = await read_body(call.request, limits.LOGIN_BODY_BYTES, "LOGIN_BODY_BYTES")
@@ -210,6 +218,8 @@ async def _credentials(call: Call) -> BasicCredentials:
             form = parse_query(data.decode("utf-8"))
         except (UnicodeDecodeError, BadParameter):
             raise BadRequest("the form is malformed") from None
+    elif kind:
+        raise UnsupportedMedia("Content-Type must be application/json or application/x-www-form-urlencoded")
     name, username, password = form.get("name"), form.get("username"), form.get("password", "")
     if name is None and username is None:
         raise BadRequest("request body must contain a username")

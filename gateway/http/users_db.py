@@ -18,14 +18,19 @@ from gateway.http.body import read_json, read_json_object, require_json
 from gateway.http.call import Call
 from gateway.http.params import Options
 
-_NAME: Final = "_users"
+NAME: Final = "_users"
 NOT_THERE: Final = ("_bulk_docs", "_bulk_get", "_changes", "_find", "_index", "_security", "_revs_diff", "_local_docs")
 
 
 async def info(call: Call) -> web.StreamResponse:
     """The database of the users of the server: how many there are."""
+    return answer(200, await about(call))
+
+
+async def about(call: Call) -> dict[str, Any]:
+    """What `GET /_users` and `_dbs_info` say."""
     users = await call.catalogue.users.all()
-    return answer(200, {"db_name": _NAME, "doc_count": len(users), "doc_del_count": 0, "compact_running": False})
+    return {"db_name": NAME, "doc_count": len(users), "doc_del_count": 0, "compact_running": False}
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -68,7 +73,7 @@ async def _store(call: Call, doc: Any, *, tag: bool = True) -> web.StreamRespons
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
     rev = await call.catalogue.users.put(doc)
-    headers = {"Location": answers.location(_NAME, doc["_id"])} | ({"ETag": f'"{rev}"'} if tag else {})
+    headers = {"Location": answers.location(NAME, doc["_id"])} | ({"ETag": f'"{rev}"'} if tag else {})
     return answer(201, {"ok": True, "id": doc["_id"], "rev": rev}, headers)
 
 

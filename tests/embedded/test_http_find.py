@@ -75,11 +75,19 @@ async def test_indexes_are_listed_and_removed(http: httpx.AsyncClient) -> None:
     assert listed["indexes"][1]["def"]["fields"] == [{"n": "asc"}, {"kind": "asc"}]
     explained = (await http.post("_explain", json={"selector": {"n": 1, "kind": "odd"}})).json()
     assert (explained["dbname"], explained["index"]["name"]) == ("db", "b")
+    assert (explained["opts"]["limit"], explained["opts"]["fields"]) == (25, "all_fields")
     assert (await http.delete("_index/a/json/b")).json() == {"ok": True}
     assert (await http.delete("_index/_design/a/json/b")).status_code == 404
     await http.post("_index", json={"index": {"fields": ["n"]}, "ddoc": "a", "name": "b"})
     assert (await http.delete("_index/_design/a/json/b")).json() == {"ok": True}
     assert (await http.get("_index")).json()["total_rows"] == 1
+
+
+async def test_fields_that_the_selector_holds_constant_may_precede_those_of_the_sort(http: httpx.AsyncClient) -> None:
+    await http.post("_index", json={"index": {"fields": ["kind", "n"]}})
+    for kind, status in (("odd", 200), ({"$eq": "odd"}, 200), ({"$gt": None}, 400)):
+        answer = await http.post("_find", json={"selector": {"kind": kind}, "sort": ["n"]})
+        assert answer.status_code == status, kind
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ async def test_with_admins_the_admin_port_asks_for_one_of_them(guarded: Ports) -
 async def test_an_admin_who_is_let_in_is_an_administrator_at_the_public_port(guarded: Ports) -> None:
     assert (await guarded.public.get("/notes", auth=OPS)).status_code == 200
     assert guarded.db.last("info") == administrator("ops")
-    assert (await guarded.public.get("/_all_dbs", auth=OPS)).json() == ["notes"]
+    assert (await guarded.public.get("/_all_dbs", auth=OPS)).json() == ["_users", "notes"]
     assert (await guarded.public.get("/nowhere", auth=OPS)).status_code == 404
     assert (await guarded.public.get("/_all_dbs", auth=ANN)).status_code == 401
     wrong = await guarded.public.get("/notes", auth=("ops", "wrong"))

@@ -88,8 +88,8 @@ async def test_the_list_of_databases_has_the_options_of_a_view(gateway: Ports) -
         assert answer.status_code == 200, answer.text
         return list(answer.json())
 
-    assert await listed("") == ["a", "b", "c", "d", "notes"]
-    assert await listed("limit=2&skip=1") == ["b", "c"]
+    assert await listed("") == ["_users", "a", "b", "c", "d", "notes"]
+    assert await listed("limit=2&skip=1") == ["a", "b"]
     assert await listed("descending=true&limit=2") == ["notes", "d"]
     assert await listed('startkey="b"&endkey="d"') == ["b", "c", "d"]
     assert await listed('start_key="b"&end_key="d"&inclusive_end=false') == ["b", "c"]
@@ -98,7 +98,7 @@ async def test_the_list_of_databases_has_the_options_of_a_view(gateway: Ports) -
     assert await listed("limit=0") == []
     assert (await gateway.admin.get("/_all_dbs?limit=x")).json()["error"] == "query_parse_error"
     answer = await gateway.admin.get("/_all_dbs")
-    assert answer.content == b'["a","b","c","d","notes"]\n'
+    assert answer.content == b'["_users","a","b","c","d","notes"]\n'
     unchanged = await gateway.admin.get("/_all_dbs", headers={"If-None-Match": answer.headers["etag"]})
     assert unchanged.status_code == 304
     head = await gateway.admin.head("/_all_dbs")
@@ -107,7 +107,9 @@ async def test_the_list_of_databases_has_the_options_of_a_view(gateway: Ports) -
 
 async def test_what_databases_are_like_is_told_of_all_or_of_those_named(gateway: Ports) -> None:
     info = (await gateway.admin.get("/notes")).json()
-    assert (await gateway.admin.get("/_dbs_info")).json() == [{"key": "notes", "info": info}]
+    users = (await gateway.admin.get("/_users")).json()
+    everything = [{"key": "_users", "info": users}, {"key": "notes", "info": info}]
+    assert (await gateway.admin.get("/_dbs_info")).json() == everything
     assert (await gateway.admin.get("/_dbs_info?limit=0")).json() == []
     asked = await gateway.admin.post("/_dbs_info", json={"keys": ["none", "notes", 7]})
     assert asked.json() == [

@@ -248,7 +248,7 @@ async def test_an_admin_of_the_config_logs_in_with_the_cookie(tmp_path_factory: 
                 answer: httpx.Response = await http.post("/_session", data={"name": "ops", "password": "opensesame"})
                 assert answer.json() == {"ok": True, "name": "ops", "roles": ["_admin"]}
                 assert (await http.get("/_session")).json()["userCtx"] == {"name": "ops", "roles": ["_admin"]}
-                assert (await http.get("/_all_dbs")).json() == ["notes"]
+                assert (await http.get("/_all_dbs")).json() == ["_users", "notes"]
                 async with http.stream("GET", "/notes/_changes?feed=continuous&heartbeat=60000") as feed:
                     cookie = {"Cookie": f"AuthSession={http.cookies['AuthSession']}"}
                     assert (await http.delete("/_session")).status_code == 200

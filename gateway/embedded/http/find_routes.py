@@ -23,6 +23,24 @@ from gateway.mango.selector import predicate
 _INDEX_OPTIONS = ("index", "type", "name", "ddoc", "w", "partitioned")
 _ALL_DOCS = {"ddoc": None, "name": "_all_docs", "type": "special", "def": {"fields": [{"_id": "asc"}]}}
 
+# What CouchDB tells of the options that a query does not name.
+_OPTS: dict[str, Any] = {
+    "use_index": [],
+    "bookmark": "nil",
+    "limit": 25,
+    "skip": 0,
+    "sort": {},
+    "fields": "all_fields",
+    "partition": "",
+    "r": [49],
+    "conflicts": False,
+    "stale": False,
+    "update": True,
+    "stable": False,
+    "execution_stats": False,
+    "allow_fallback": True,
+}
+
 
 def _stored_indexes(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     return [
@@ -42,10 +60,21 @@ def _usable(indexes: list[dict[str, Any]], find: Find) -> dict[str, Any] | None:
     sort = [name for name, _ in find.sort]
     if sort and sort != ["_id"]:
         for index in indexes:
-            if _fields(index)[: len(sort)] == sort:
+            if _sorts(_fields(index), sort, find.given["selector"]):
                 return index
         raise InvalidQuery("no_usable_index", "No index exists for this sort, try indexing by the sort fields.")
     return next((index for index in indexes if set(_fields(index)) <= find.given["selector"].keys()), None)
+
+
+def _sorts(columns: list[str], sort: list[str], selector: dict[str, Any]) -> bool:
+    """Whether an index gives this order: fields that the selector holds constant may stand before those of the sort."""
+    while columns and columns[0] != sort[0] and _is_constant(selector.get(columns[0], {})):
+        columns = columns[1:]
+    return columns[: len(sort)] == sort
+
+
+def _is_constant(condition: Any) -> bool:
+    return not isinstance(condition, dict) or condition.keys() == {"$eq"}
 
 
 async def find(request: Request) -> UpstreamResponse:
@@ -72,8 +101,9 @@ async def explain(request: Request) -> UpstreamResponse:
             {
                 "dbname": database.name,
                 "index": index,
+                "partitioned": False,
                 "selector": query.given["selector"],
-                "opts": {name: value for name, value in body.items() if name != "selector"},
+                "opts": _OPTS | {name: value for name, value in body.items() if name != "selector"},
                 "limit": query.limit,
                 "skip": query.skip,
                 "fields": body.get("fields") or [],
