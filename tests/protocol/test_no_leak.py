@@ -282,6 +282,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
         Probe("POST", "/_users/_all_docs", body={"keys": [f"org.couchdb.user:{VICTIM}"]}, server=True),
     ],
     "/_users/{doc}": lambda: [Probe("GET", f"/_users/org.couchdb.user:{VICTIM}", server=True)],
+    "/_api": lambda: [Probe("GET", "/_api", server=True), Probe("HEAD", "/_api", server=True)],
     "/favicon.ico": lambda: [Probe("GET", "/favicon.ico", server=True)],
     "/{db}": lambda: [Probe("GET"), Probe("HEAD"), Probe("GET", "/")],
     "/{db}/_session": lambda: _each("/_session", {}),
