@@ -5,13 +5,10 @@ What is not in it is nobody's: 404. Documentation and the no-leak tests are made
 
 from __future__ import annotations
 
-from functools import cache
-from hashlib import md5
 from typing import Final
 
 from aiohttp import web
 
-from gateway import json_text
 from gateway.http import (
     all_docs,
     attachments,
@@ -22,15 +19,14 @@ from gateway.http import (
     documents,
     local,
     metrics,
-    openapi,
     passthrough,
     principals,
+    served_description,
     server_lists,
     server_routes,
     sessions,
     users_db,
 )
-from gateway.http.answers import not_modified, plain
 from gateway.http.call import Call, Handler
 from gateway.http.route import ListenerName, Policy, Route
 
@@ -59,15 +55,8 @@ def _admin(methods: tuple[str, ...], path: str, handler: Handler, parameters: fr
 
 
 async def description(call: Call) -> web.StreamResponse:
-    """What is here for programs: every endpoint with its parameters, as OpenAPI 3.1 in JSON."""
-    data, tag = _description()
-    return not_modified(call.request, tag) or plain(200, data, {"ETag": tag})
-
-
-@cache
-def _description() -> tuple[bytes, str]:
-    data = json_text.encode(openapi.describe(ROUTES)) + b"\n"
-    return data, f'"{md5(data, usedforsecurity=False).hexdigest()}"'
+    """What is at this port for programs: endpoints and their parameters, as OpenAPI 3.1, JSON or YAML by `Accept`."""
+    return await served_description.answer(call, tuple(route for route in ROUTES if call.gate.name in route.listeners))
 
 
 _PUBLIC: Final[Policy] = "public"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ class Endpoint:
     method: str
     path: str
     parameters: Sequence[str]
-    refused: Mapping[str, int]  # of the query string, as `name` or `name=value` → status
+    refused: Mapping[str, int]  # to users: query string → status
     route: Route | None
     status: int  # without a route, or of a route that refuses; else 0
     embedded_lacks: bool
@@ -68,12 +68,13 @@ class Endpoint:
         if self.route is not None and passes_through(self.route):
             return "CouchDB's own"
         known = self.route.parameters if self.route is not None else frozenset()
+        named = set(re.findall(r"[a-z-]+(?==)", " ".join(self.refused)))
         kinds = {
-            "": [name for name in self.parameters if name in known and name not in self.refused],
-            "ignored: ": [name for name in self.parameters if name not in known and name not in self.refused],
+            "": [name for name in self.parameters if name in known],
+            "ignored: ": [name for name in self.parameters if name not in known | named],
         }
         told = [kind + ", ".join(f"`{name}`" for name in names) for kind, names in kinds.items() if names]
-        told += [f"refused: `{name}` ({status})" for name, status in self.refused.items()]
+        told += [f"refused: `{what}` ({status})" for what, status in self.refused.items()]
         return "; ".join(told)
 
     @property
@@ -94,22 +95,27 @@ class Family:
 def families() -> list[Family]:
     """All that CouchDB has. Raises ValueError for a line of the source that names no endpoint of it."""
     source = yaml.safe_load(SOURCE.read_text("utf-8"))
-    refused, lacking = dict(source["refused"]), set(source["embedded_lacks"])
+    refused, lacking = dict(source["refused"]), tuple(source["embedded_lacks"])
     found = [
         Family(
             family["name"],
             COUCHDB_PAGES + family["page"],
             [
-                _endpoint(name, list(_flat(parameters)), refused.pop(name, {}), name in lacking)
+                _endpoint(name, list(_flat(parameters)), refused.pop(name, {}), lacking)
                 for name, parameters in family["endpoints"].items()
             ],
         )
         for family in source["families"]
     ]
-    names = {endpoint.name for family in found for endpoint in family.endpoints}
-    if unknown := {*refused, *lacking} - names:
+    paths = {endpoint.path for family in found for endpoint in family.endpoints}
+    unknown = [*refused, *(prefix for prefix in lacking if not any(_is_below(path, (prefix,)) for path in paths))]
+    if unknown:
         raise ValueError(f"{SOURCE.name} says something of {sorted(unknown)}, which CouchDB has not")
     return found
+
+
+def _is_below(path: str, prefixes: Iterable[str]) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
 
 
 def endpoints() -> list[Endpoint]:
@@ -124,7 +130,7 @@ def _flat(parameters: Any) -> Iterator[str]:
             yield one
 
 
-def _endpoint(name: str, parameters: Sequence[str], refused: Mapping[str, int], lacks: bool) -> Endpoint:
+def _endpoint(name: str, parameters: Sequence[str], refused: Mapping[str, int], lacking: Iterable[str]) -> Endpoint:
     method, _, path = name.partition(" ")
     parts = segments(_VARIABLE.sub(lambda found: EXAMPLES.get(found[1], "x"), path))
     try:
@@ -132,7 +138,7 @@ def _endpoint(name: str, parameters: Sequence[str], refused: Mapping[str, int], 
         status = (route.refuses if route is not None else None) or 0
     except GatewayError as error:
         route, status = None, error.status
-    return Endpoint(method, path, parameters, refused, route, status, lacks)
+    return Endpoint(method, path, parameters, refused, route, status, _is_below(path, lacking))
 
 
 def page() -> str:
@@ -167,5 +173,5 @@ CouchDB has not; for programs there is [openapi.yaml](openapi.yaml), served at `
   own.
 - *refused*, *not there*: with this status, for everybody who is let in.
 - Parameters: those without a word count; those that are *ignored* change nothing and are no error, like every unknown
-  name.
+  name; those that are *refused* to users are answered with this status.
 """
