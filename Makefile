@@ -49,6 +49,10 @@ bench: $(VENV)/.test-installed ## Measure, with the aims beside the numbers
 docs: $(VENV)/.test-installed ## Check the documentation: its examples load, its links lead somewhere
 	@$(BIN)/python -m pytest tests/test_docs.py tests/test_configs.py
 
+.PHONY: pages
+pages: $(VENV)/.test-installed ## Write the pages of docs/ that are made from the route table: couchdb-api.md, openapi.yaml
+	@$(BIN)/python -m tests.reference
+
 .PHONY: clean
 clean: ## Remove what was installed and built; the demo's data under data/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

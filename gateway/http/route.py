@@ -28,6 +28,7 @@ class Route:
     listeners: tuple[ListenerName, ...] = ("public", "admin")
     parameters: frozenset[str] = frozenset()  # those of the query string that mean something
     unknown: bool = False  # whether `{db}` of an administrator may be a database that is not served
+    refuses: int | None = None  # the status with which every request ends that is let in
 
     @property
     def summary(self) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiohttp import web
+
 from gateway.http import (
     all_docs,
     attachments,
@@ -19,12 +21,13 @@ from gateway.http import (
     metrics,
     passthrough,
     principals,
+    served_description,
     server_lists,
     server_routes,
     sessions,
     users_db,
 )
-from gateway.http.call import Handler
+from gateway.http.call import Call, Handler
 from gateway.http.route import ListenerName, Policy, Route
 
 _GET: Final = ("GET",)
@@ -51,6 +54,11 @@ def _admin(methods: tuple[str, ...], path: str, handler: Handler, parameters: fr
     return Route(methods, path, handler, "admin", _ADMIN, parameters)
 
 
+async def description(call: Call) -> web.StreamResponse:
+    """What is at this port for programs: endpoints and their parameters, as OpenAPI 3.1, JSON or YAML by `Accept`."""
+    return await served_description.answer(call, tuple(route for route in ROUTES if call.gate.name in route.listeners))
+
+
 _PUBLIC: Final[Policy] = "public"
 _SERVER: Final[Policy] = "server"
 _REV: Final = frozenset({"rev"})
@@ -66,20 +74,21 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(_GET, "/_all_dbs", server_lists.all_dbs, _SERVER, parameters=server_lists.PARAMETERS),
     Route(_GET_POST, "/_dbs_info", server_lists.dbs_info, _SERVER, parameters=server_lists.PARAMETERS),
     Route(_GET, "/_uuids", server_lists.uuids, _PUBLIC, parameters=server_lists.UUIDS_PARAMETERS),
-    Route(_GET, "/favicon.ico", server_lists.favicon, _PUBLIC),
+    Route(_GET, "/_api", description, _PUBLIC),
+    Route(_GET, "/favicon.ico", server_lists.favicon, _PUBLIC, refuses=404),
     _admin(_GET, "/_status", server_routes.status),
     Route(_GET, "/_metrics", metrics.metrics, _PUBLIC, ("metrics",)),
     Route(_GET, "/metrics", metrics.metrics, _PUBLIC, ("metrics",)),
     # Users of the server, for administrators
     Route(_GET, "/_users", users_db.info, _SERVER),
-    Route(("PUT",), "/_users", users_db.create, _SERVER),
+    Route(("PUT",), "/_users", users_db.create, _SERVER, refuses=412),
     Route(_POST, "/_users", users_db.post, _SERVER),
     Route(_GET_POST, "/_users/_all_docs", users_db.all_docs, _SERVER, parameters=all_docs.PARAMETERS),
     Route(_POST, "/_users/_ensure_full_commit", users_db.ensure_full_commit, _SERVER),
     Route(_GET, "/_users/{doc}", users_db.get, _SERVER, parameters=_REV),
     Route(("PUT",), "/_users/{doc}", users_db.put, _SERVER, parameters=_REV),
     Route(("DELETE",), "/_users/{doc}", users_db.delete, _SERVER, parameters=_REV),
-    *(Route(_ANY, f"/_users/{name}", users_db.not_there, _SERVER) for name in users_db.NOT_THERE),
+    *(Route(_ANY, f"/_users/{name}", users_db.not_there, _SERVER, refuses=501) for name in users_db.NOT_THERE),
     # The rest of CouchDB's server
     *_server(_GET, "/_active_tasks", "/_membership", "/_db_updates", "/_scheduler/{rest...}"),
     *_server(_POST, "/_replicate", "/_reload_query_servers", "/_search_analyze", "/_nouveau_analyze"),
@@ -116,8 +125,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     _user(("PUT",), "/{db}/_local/{id}", local.put, _REV),
     _user(("DELETE",), "/{db}/_local/{id}", local.delete, _REV),
     _user(("COPY",), "/{db}/_local/{id}", copying.copy_local),
-    _user(("GET", "PUT", "DELETE"), "/{db}/_local", local.no_id),
-    _user(("GET", "PUT", "DELETE"), "/{db}/_local/{id}/{attachment...}", local.no_attachments),
+    Route(("GET", "PUT", "DELETE"), "/{db}/_local", local.no_id, "user", refuses=400),
+    Route(("GET", "PUT", "DELETE"), "/{db}/_local/{id}/{attachment...}", local.no_attachments, "user", refuses=400),
     # Design documents and what else CouchDB keeps for administrators
     _user(_GET, "/{db}/_design/sync_gateway", passthrough.sync_gateway_design, _REV),
     _upstream(("PUT", "DELETE"), "/{db}/_design/sync_gateway"),

@@ -283,6 +283,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
     ],
     "/_users/_ensure_full_commit": lambda: [Probe("POST", "/_users/_ensure_full_commit", body={}, server=True)],
     "/_users/{doc}": lambda: [Probe("GET", f"/_users/org.couchdb.user:{VICTIM}", server=True)],
+    "/_api": lambda: [Probe("GET", "/_api", server=True), Probe("HEAD", "/_api", server=True)],
     "/favicon.ico": lambda: [Probe("GET", "/favicon.ico", server=True)],
     "/{db}": lambda: [Probe("GET"), Probe("HEAD"), Probe("GET", "/")],
     "/{db}/_session": lambda: _each("/_session", {}),
