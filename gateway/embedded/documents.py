@@ -124,7 +124,7 @@ def check_attachment_name(name: str) -> str:
     if not name:
         raise BadRequest("Attachment name must not be empty")
     if name.startswith("_"):
-        raise BadRequest(f"Attachment name '{name}' starts with prohibited prefix '_'")
+        raise BadRequest(f"Attachment name '{name}' starts with prohibited character '_'")
     return name
 
 

@@ -134,5 +134,5 @@ def rev_of(value: object) -> str:
     try:
         parse_rev(value)
     except ValueError:
-        raise BadRequest(f"Invalid rev format: {shown(value)}") from None
+        raise BadRequest("Invalid rev format") from None
     return str(value)

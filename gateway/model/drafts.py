@@ -14,6 +14,14 @@ from gateway.model.revisions import history, parse_rev
 # CouchDB takes these back from its own answers and ignores them.
 _IGNORED = frozenset({"_revs_info", "_conflicts", "_deleted_conflicts", "_local_seq"})
 _MEMBERS = frozenset({"_id", "_rev", "_deleted", "_revisions", "_attachments"})
+# CouchDB's replicator writes these, and CouchDB stores them in documents of any database (couch_doc.erl).
+_OF_REPLICATIONS = frozenset(
+    {
+        *("_replication_state", "_replication_state_time", "_replication_state_reason"),
+        *("_replication_id", "_replication_stats"),
+    }
+)
+_KNOWN = _IGNORED | _MEMBERS | _OF_REPLICATIONS
 
 
 class DocumentIdTooLong(InvalidDocumentId):
@@ -64,11 +72,11 @@ def _has_known_prefix(value: str) -> bool:
 
 
 def check_rev(value: object) -> str:
-    """A revision id as CouchDB keeps it, or InvalidDocument."""
+    """A revision id as CouchDB keeps it, or BadRequest in its words."""
     try:
         parse_rev(value)
     except ValueError as error:
-        raise InvalidDocument(str(error)) from None
+        raise BadRequest(str(error)) from None
     return _kept(str(value))
 
 
@@ -87,7 +95,7 @@ def draft(doc: object, *, new_edits: bool, may_follow: bool = False) -> Draft:
         raise BadRequest("Document must be a JSON object")
     doc_id = check_id(doc.get("_id"))
     for member in doc:
-        if member.startswith("_") and member not in _MEMBERS and member not in _IGNORED:
+        if member.startswith("_") and member not in _KNOWN:
             raise InvalidDocument(f"Bad special document member: {member}")
     deleted = doc.get("_deleted", False)
     if not isinstance(deleted, bool):
@@ -157,8 +165,10 @@ def _attachments(attachments: object, may_follow: bool) -> dict[str, dict[str, A
 def _attachment(name: str, attachment: object, may_follow: bool) -> dict[str, Any]:
     if not isinstance(attachment, dict):
         raise InvalidDocument(f"_attachments.{name} must be an object")
-    if not name or name.startswith("_"):
-        raise InvalidDocument(f"Attachment name '{name}' must not be empty or start with '_'")
+    if not name:
+        raise InvalidDocument("Attachment name must not be empty")
+    if name.startswith("_"):
+        raise BadRequest(f"Attachment name '{name[:100]}' starts with prohibited character '_'")
     kept: dict[str, Any] = {}
     if (content_type := attachment.get("content_type")) is not None:
         if not isinstance(content_type, str):

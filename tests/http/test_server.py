@@ -249,7 +249,7 @@ async def test_only_what_may_be_read_is_copied_and_only_what_may_be_written_is_m
     [
         (None, "bad_request", "Destination header is mandatory for COPY."),
         ("http://elsewhere/notes/b", "bad_request", "Destination URL must be relative."),
-        ("b?rev=x", "bad_request", 'Invalid rev format: "x"'),
+        ("b?rev=x", "bad_request", "Invalid rev format"),
         ("b?revision=1-a", "bad_request", "after the ? of a Destination there must be rev=REVISION"),
         ("_b", "illegal_docid", "Only reserved document ids may start with underscore."),
         ("", "illegal_docid", "Document id must not be empty"),

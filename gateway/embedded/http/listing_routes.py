@@ -17,6 +17,7 @@ from gateway.embedded.reading import DocOptions
 from gateway.errors import BadParameter, BadRequest, TooLarge
 
 _PAGE_BYTES = 4_000_000  # of JSON made at once
+_BOUNDS = (("key",), ("startkey", "start_key"), ("endkey", "end_key"))
 _TABLES = {"_all_docs": "doc", "_design_docs": "doc", "_local_docs": "local"}
 
 
@@ -39,27 +40,26 @@ class Listing:
 
 
 class _Options:
-    """Parameters from the query string, overridden by members of a body, as CouchDB takes them."""
+    """Members of a body, overridden by parameters from the query string (couch_mrview_http:parse_body_and_query)."""
 
     def __init__(self, params: Params, body: Mapping[str, Any]) -> None:
         self._params, self._body = params, body
 
     def value(self, *names: str) -> Any:
-        for name in names:
-            if name in self._body:
-                return self._body[name]
-        return self._params.json(*names)
+        if self._params.get(*names) is not None:
+            return self._params.json(*names)
+        return next((self._body[name] for name in names if name in self._body), MISSING)
 
     def text(self, *names: str) -> str | None:
         for name in names:
-            value = self._body.get(name, self._params.get(name))
+            value = self._params.values.get(name, self._body.get(name))
             if isinstance(value, str):
                 return value
         return None
 
     def flag(self, name: str, default: bool = False) -> bool:
         value = self._body.get(name)
-        if value is None:
+        if value is None or name in self._params.values:
             return self._params.flag(name, default)
         if not isinstance(value, bool):
             raise BadParameter(f"Invalid value for boolean parameter `{name}`: {value!r}")
@@ -67,7 +67,7 @@ class _Options:
 
     def number(self, name: str) -> int | None:
         value = self._body.get(name)
-        if value is None:
+        if value is None or name in self._params.values:
             return self._params.number(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadParameter(f"Invalid value for integer parameter `{name}`: {value!r}")
@@ -99,6 +99,8 @@ def parse(kind: str, params: Params, body: Mapping[str, Any]) -> Listing:
             raise BadRequest("`keys` parameter must be an array.")
         if len(keys) > limits.KEYS_COUNT:
             raise TooLarge(f"more than {limits.KEYS_COUNT} keys")
+        if keys and any(given.value(*names) is not MISSING for names in _BOUNDS):
+            raise BadParameter("`keys` is incompatible with `key`, `start_key` and `end_key`")
         return replace(listing, keys=tuple(keys))
     return _bounded(listing, given)
 
@@ -132,7 +134,12 @@ async def queries(request: Request) -> UpstreamResponse:
     given = body.get("queries")
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
         raise BadRequest("POST body must include `queries` parameter.")
-    listings = [parse(request.parts[1], request.params, one) for one in given]
+    values = request.params.values
+    # Here the query string holds for each query that does not say otherwise.
+    listings = [
+        parse(request.parts[1], Params({name: values[name] for name in values.keys() - one.keys()}), one)
+        for one in given
+    ]
     return stream(200, _all_listings(database, listings))
 
 
