@@ -28,17 +28,19 @@ _HEADERS_COUNT: Final = 100
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_counted", "_first", "_stall", "_traffic", "on_lost")
+    __slots__ = ("_counted", "_first", "_left", "_stall", "_traffic", "on_lost")
 
     on_lost: Callable[[], object] | None
     _stall: asyncio.TimerHandle | None
     _first: asyncio.TimerHandle | None
     _traffic: Traffic | None
     _counted: bool
+    _left: Callable[[Connection], object]
 
-    def counted_by(self, traffic: Traffic | None) -> Connection:
-        """Let it in only while there is room in this traffic; None: always."""
+    def counted_by(self, traffic: Traffic | None, left: Callable[[Connection], object]) -> Connection:
+        """Let it in only while there is room in this traffic; None: always. `left` is told when it is closed."""
         self._traffic = traffic
+        self._left = left
         return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,6 +68,7 @@ class Connection(web.RequestHandler):
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._left(self)
         super().connection_lost(exc)
         self.asked()
         if self._counted and self._traffic is not None:
@@ -138,6 +141,8 @@ class Server(web.Server):
         super().__init__(handler)
         self._limited_by = limited_by
         self._running_loop = asyncio.get_running_loop()
+        self._closing: dict[Connection, asyncio.Transport] = {}
+        self._closed = asyncio.Event()
 
     def __call__(self) -> Connection:
         connection = Connection(
@@ -150,4 +155,24 @@ class Server(web.Server):
             max_field_size=limits.HEADER_BYTES,
             max_headers=_HEADERS_COUNT,
         )
-        return connection.counted_by(self._limited_by)
+        return connection.counted_by(self._limited_by, self._left)
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Close all connections: what was answered goes out first, for CLOSE_SECONDS at most."""
+        for connection in self.connections:
+            if isinstance(connection, Connection) and isinstance(connection.transport, asyncio.Transport):
+                self._closing[connection] = connection.transport
+        await super().shutdown(timeout)
+        try:
+            async with asyncio.timeout(limits.CLOSE_SECONDS):
+                while self._closing:
+                    self._closed.clear()
+                    await self._closed.wait()
+        except TimeoutError:
+            for transport in self._closing.values():
+                transport.abort()
+            await asyncio.sleep(0)
+
+    def _left(self, connection: Connection) -> None:
+        if self._closing.pop(connection, None) is not None:
+            self._closed.set()
