@@ -477,8 +477,8 @@ class Database:
     async def local_put(self, caller: Caller, doc: Document) -> str:
         return await self._local.put(caller, doc)
 
-    async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
-        await self._local.delete(caller, doc_id, rev)
+    async def local_delete(self, caller: Caller, doc_id: str) -> None:
+        await self._local.delete(caller, doc_id)
 
     async def local_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
         """The caller's own local documents."""

@@ -23,10 +23,6 @@ class Difference:
     fits: Callable[[Ask, Told, Told], bool]
 
 
-def _local(ask: Ask, ours: Told, theirs: Told) -> bool:
-    return bool(ask.path) and ask.path[0] == "_local"
-
-
 def _tombstones(ask: Ask, ours: Told, theirs: Told) -> bool:
     """Rows of deleted documents, and revisions, are missing on their side, and nothing else is different."""
     if ask.path != ("_changes",) or ours.status != theirs.status:
@@ -51,15 +47,9 @@ def _empty_range(ask: Ask, ours: Told, theirs: Told) -> bool:
     return ask.path == ("_all_docs",) and ("limit", 0) in ask.params and ours.status == 400
 
 
-def _unknown_revision(ask: Ask, ours: Told, theirs: Told) -> bool:
-    return len(ask.path) == 2 and ask.method == "PUT" and ours.status == 404 and theirs.status in (404, 409)
-
-
 KNOWN: Final = [
-    Difference(GATEWAY, "a _local document is written over its current revision only, as in CouchDB 1", _local),
     Difference(GATEWAY, "a client is told of a deletion only where it may hold the document", _tombstones),
     Difference(GATEWAY, "a revision asked for twice is answered once; ancestors may be an empty list", _no_ancestors),
-    Difference(GATEWAY, "an attachment for a revision that is not there or deleted: another error", _unknown_revision),
     Difference(GATEWAY, "a page without rows is answered without looking at its range", _empty_range),
 ]
 
