@@ -350,7 +350,8 @@ class Database:
 
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if caller.is_admin:
-            return dict(await self._upstream.revs_diff(revs))
+            found = await self._upstream.revs_diff(revs)
+            return {doc_id: {name: told for name, told in one.items() if told} for doc_id, one in found.items()}
         return await self._documents.revs_diff(caller, revs)
 
     async def find(self, caller: Caller, find: Find) -> bytes:

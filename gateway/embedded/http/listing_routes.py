@@ -99,6 +99,9 @@ def parse(kind: str, params: Params, body: Mapping[str, Any]) -> Listing:
             raise BadRequest("`keys` parameter must be an array.")
         if len(keys) > limits.KEYS_COUNT:
             raise TooLarge(f"more than {limits.KEYS_COUNT} keys")
+        bounds = ("key", "startkey", "start_key", "endkey", "end_key")
+        if keys and any(not isinstance(given.value(name), Missing) for name in bounds):
+            raise BadParameter("`keys` is incompatible with `key`, `start_key` and `end_key`")
         return replace(listing, keys=tuple(keys))
     return _bounded(listing, given)
 
