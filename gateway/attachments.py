@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from gateway.errors import (
     BadRequest,
     Conflict,
     GatewayError,
+    MissingRevision,
     NotFound,
     TooLarge,
     UpstreamError,
@@ -80,7 +82,8 @@ class Attachments:
         return _checked(await self._writes.upload(one, author, Upload(uploaded.pieces, store)))
 
     async def editable(self, caller: Caller, doc_id: str, name: str, rev: str | None) -> Document:
-        """The document without one of its attachments, to be written again. Raises NotFound, Conflict, Forbidden."""
+        """The document without one of its attachments, to be written again. Raises NotFound, MissingRevision, Conflict,
+        Forbidden."""
         check_id(doc_id)
         doc = await (self._read(caller, doc_id, DocumentQuery()) if rev is None else self._to_edit(caller, doc_id, rev))
         kept = dict(doc.get("_attachments", {}))
@@ -91,7 +94,10 @@ class Attachments:
         return {**doc, "_attachments": kept}
 
     async def _to_edit(self, caller: Caller, doc_id: str, rev: str | None) -> Document:
-        """The document to change: `rev` of it, which the caller may read, or None for a new one."""
+        """The document to change: `rev` of it, which the caller may read, or None for a new one.
+
+        Raises MissingRevision, Conflict, Forbidden.
+        """
         check_id(doc_id)
         try:
             if rev is not None:
@@ -100,7 +106,9 @@ class Attachments:
         except NotFound:
             if rev is None:
                 return {"_id": doc_id}
-            await self._read(caller, doc_id, DocumentQuery())  # raises, unless there is another revision
+            with suppress(NotFound):
+                await self._read(caller, doc_id, DocumentQuery())  # raises Forbidden for what may not be read
+            raise MissingRevision from None
         raise Conflict
 
     async def put_document(

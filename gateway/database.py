@@ -350,7 +350,8 @@ class Database:
 
     async def revs_diff(self, caller: Caller, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         if caller.is_admin:
-            return dict(await self._upstream.revs_diff(revs))
+            found = await self._upstream.revs_diff(revs)
+            return {doc_id: {name: told for name, told in one.items() if told} for doc_id, one in found.items()}
         return await self._documents.revs_diff(caller, revs)
 
     async def find(self, caller: Caller, find: Find) -> bytes:
@@ -477,8 +478,8 @@ class Database:
     async def local_put(self, caller: Caller, doc: Document) -> str:
         return await self._local.put(caller, doc)
 
-    async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
-        await self._local.delete(caller, doc_id, rev)
+    async def local_delete(self, caller: Caller, doc_id: str) -> None:
+        await self._local.delete(caller, doc_id)
 
     async def local_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
         """The caller's own local documents."""

@@ -234,7 +234,7 @@ class Documents:
             readable = seen.get(doc_id, UNSEEN).readable
             told = [*readable, *seen.get(doc_id, UNSEEN).graceful]
             known = {rev for leaf in told for rev in (leaf.rev, *leaf.ancestors)}
-            missing = [rev for rev in dict.fromkeys(wanted) if rev not in known]
+            missing = [rev for rev in wanted if rev not in known]
             if missing:
                 answer[doc_id] = {"missing": missing}
                 highest = max(generation(rev) for rev in missing)

@@ -196,6 +196,13 @@ class AlreadyExists(GatewayError):
     status, error, code = 412, "file_exists", "CG4004"
 
 
+class MissingRevision(GatewayError):
+    """An attachment is to be written to a revision that is not there, or that may not be read: CouchDB says 409."""
+
+    status, error, code = 409, "not_found", "CG4007"
+    default_reason = "missing_rev"
+
+
 class MissingStub(GatewayError):
     """An attachment stub names an attachment that the replaced revision does not have, or that may not be read."""
 
@@ -330,6 +337,7 @@ def from_status(status: int, error: str, reason: str) -> GatewayError:
         (400, "query_parse_error"): BadParameter,
         (400, "illegal_database_name"): IllegalDatabaseName,
         (400, "database_name_too_long"): DatabaseNameTooLong,
+        (409, "not_found"): MissingRevision,
         (412, "missing_stub"): MissingStub,
         (412, "file_exists"): AlreadyExists,
     }

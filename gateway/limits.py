@@ -170,7 +170,10 @@ SECURITY_BYTES: Final = 1_000_000  # a _security object, as CouchDB's
 UUIDS_COUNT: Final = 1_000  # of one _uuids, as CouchDB's max_count
 DBS_INFO_COUNT: Final = 100  # keys of one _dbs_info, as CouchDB's max_db_number_for_dbs_info_req
 COPY_ATTACHMENTS_BYTES: Final = 16_000_000  # of the document that COPY takes along, held in memory
-DRAIN_SECONDS: Final = 10.0
+DRAIN_SECONDS: Final = 10  # for requests under way when the gateway is stopped; then they are broken off
+DRAIN_SECONDS_MIN: Final = 1
+DRAIN_SECONDS_MAX: Final = 600
+BREAK_OFF_SECONDS: Final = 0.5  # for a request to notice that it is broken off
 CLOSE_SECONDS: Final = 1.0  # for what was answered to go out, when a listener closes its connections
 STORE_READERS_COUNT: Final = 4  # reading connections, one thread each
 

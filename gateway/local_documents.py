@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from gateway import limits
 from gateway.callers import Caller
 from gateway.couch.upstream import Document
@@ -26,12 +28,16 @@ class LocalDocuments:
         return {"_id": doc_id, "_rev": rev, **body}
 
     async def put(self, caller: Caller, doc: Document) -> str:
-        """The new revision `0-N`. Raises Conflict, BadRequest, TooLarge."""
+        """The new revision `0-N`: one more than the document names; `0-0` when it is deleted by that, there or not.
+
+        Raises BadRequest, TooLarge, TooManyRequests.
+        """
         doc_id, rev = check_id(doc.get("_id")), doc.get("_rev")
         if rev is not None and not isinstance(rev, str):
             raise BadRequest("_rev must be a string")
         if doc.get("_deleted") is True:
-            await self._store.local_delete(caller.namespace, doc_id, rev)
+            with suppress(NotFound):
+                await self._store.local_delete(caller.namespace, doc_id)
             return "0-0"
         body = {key: value for key, value in doc.items() if not key.startswith("_")}
         most, name = limits.LOCAL_DOCUMENT_BYTES, "LOCAL_DOCUMENT_BYTES"
@@ -41,6 +47,6 @@ class LocalDocuments:
             raise TooLarge(f"a local document may have {most} bytes ({name})")
         return await self._store.local_put(caller.namespace, doc_id, rev, body)
 
-    async def delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
-        """Raises NotFound, Conflict."""
-        await self._store.local_delete(caller.namespace, doc_id, rev)
+    async def delete(self, caller: Caller, doc_id: str) -> None:
+        """Raises NotFound."""
+        await self._store.local_delete(caller.namespace, doc_id)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway import limits
 from gateway.accounts import Accounts
 from gateway.auth.admins import Admins
 from gateway.auth.credentials import Credentials
@@ -98,6 +97,7 @@ class Server:
         self._upstream: Upstream | None = None
         self._catalogue: Catalogue | None = None
         self._traffic = Traffic()
+        self._drain_s = settings.shutdown.drain_s
         self._cors = Cors()
         self._cors_of_databases: dict[str, CorsPolicy | None] = {}
         self._configure_cors(settings)
@@ -238,7 +238,8 @@ class Server:
                 log.exception("the configuration was not reloaded, or not all of it")
 
     async def _reload(self) -> None:
-        """Take over what can be changed while serving: users, roles, the guest, CORS, the log level.
+        """Take over what can be changed while serving: users, roles, the guest, CORS, the log level, the time to
+        stop.
 
         A file with problems changes nothing.
         """
@@ -249,6 +250,7 @@ class Server:
                 log.error("the configuration was not reloaded: %s", problem)
             return
         logging.getLogger().setLevel(settings.logging.level.upper())
+        self._drain_s = settings.shutdown.drain_s
         self._configure_cors(settings)
         for name, database in settings.databases.items():
             if name in self._open.by_name and self._store is not None:
@@ -270,9 +272,9 @@ class Server:
 
     async def stop(self) -> None:
         """Drain and close, in the order in which things depend on each other; can be called after a failed start."""
-        await self._traffic.drain(limits.DRAIN_SECONDS)
-        for runner in self._runners.values():
-            await runner.cleanup()
+        if not await self._traffic.drain(self._drain_s):
+            log.warning("%d requests did not end within %s s and are broken off", self._traffic.active, self._drain_s)
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners.values()))
         if self._reloading is not None:
             await asyncio.gather(self._reloading, return_exceptions=True)
         if self._catalogue is not None:

@@ -135,6 +135,10 @@ class TestWhatItGives:
         text = SMALL + 'sessions: {timeout_s: 60, same_site: strict, secure: "${SECURE:-auto}"}\n'
         assert read(tmp_path, text).sessions == SessionSettings(60, "strict", secure=False)
 
+    def test_the_time_to_stop_is_configured(self, tmp_path: Path) -> None:
+        assert read(tmp_path, SMALL).shutdown.drain_s == 10
+        assert read(tmp_path, SMALL + 'shutdown: {drain_s: "${DRAIN:-25}"}\n').shutdown.drain_s == 25
+
     def test_json_is_read_too_also_with_tabs_and_escapes(self, tmp_path: Path) -> None:
         value = {
             "couchdb": {"url": "embedded:couch"},
@@ -382,6 +386,9 @@ class TestProblems:
             ("databases: {n: {sync: ' '}}", "databases.n.sync", "leave the key out"),
             ("sessions: {timeout_s: 9}", "sessions.timeout_s", "must be a number of seconds from 10 to 2678400"),
             ("sessions: {timeout_s: ten}", "sessions.timeout_s", "must be a number of seconds from 10 to 2678400"),
+            ("shutdown: {drain_s: 0}", "shutdown.drain_s", "must be a number of seconds from 1 to 600"),
+            ("shutdown: {drain_s: 601}", "shutdown.drain_s", "must be a number of seconds from 1 to 600"),
+            ("shutdown: {wait: 1}", "shutdown.wait", "this key is not known"),
             ("sessions: {same_site: off}", "sessions.same_site", "must be 'lax', 'strict' or 'none'"),
             ("sessions: {secure: false}", "sessions.secure", "must be auto or true"),
             ("logging: {level: loud}", "logging.level", "must be 'debug', 'info', 'warning' or 'error'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,7 @@ import httpx
 import pytest
 import yaml
 
+from gateway import limits
 from tests.commands import couch_gateway
 from tests.running import GatewayProcess, client, running_gateway, write_config
 
@@ -341,6 +344,38 @@ async def test_a_signal_ends_feeds_in_good_order_and_the_process_with_status_0(
         os.kill(gateway.pid, number)
         assert "last_seq" in json.loads([line async for line in lines if line][-1])
     assert await gateway.ended() == 0
+    assert "Traceback" not in "".join(gateway.printed)
+
+
+async def test_what_does_not_end_within_the_configured_time_is_broken_off(tmp_path: Path) -> None:
+    gateway = GatewayProcess(write_config(tmp_path, NOTES, shutdown={"drain_s": 1}))
+    await gateway.start()
+    started = time.monotonic()
+    address = gateway.public.removeprefix("http://").split(":")
+    async with (
+        httpx.AsyncClient(base_url=gateway.public, timeout=60) as public,
+        client(gateway.admin) as admin,
+        _feed(public, "ann") as lines,
+    ):
+        # A write whose body does not come.
+        reader, writer = await asyncio.open_connection(address[0], int(address[1]))
+        login = base64.b64encode(b"ann:ann").decode()
+        head = f"PUT /notes/late HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\nContent-Length: 9\r\n\r\n{{"
+        writer.write(head.encode())
+
+        async def under_way() -> bool:
+            return int((await admin.get("/_status")).json()["requests"]) >= 3
+
+        await until(under_way)
+        gateway.terminate()
+        assert "last_seq" in json.loads([line async for line in lines if line][-1])
+        refused = await public.get("/notes", auth=("ann", "ann"))
+        assert (refused.status_code, refused.json()["error"]) == (503, "service_unavailable")
+        assert await reader.read() == b""
+        writer.close()
+    assert await gateway.ended() == 0
+    assert time.monotonic() - started < limits.DRAIN_SECONDS
+    assert any("did not end within 1 s" in line for line in gateway.printed)
     assert "Traceback" not in "".join(gateway.printed)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from gateway.errors import BadRequest, InvalidDocument, InvalidDocumentId, TooLa
 from gateway.model.revisions import history, parse_rev
 
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
+_LOCAL_REV = re.compile(r"[0-9]+-[0-9a-zA-Z]+\Z")
 _IGNORED = frozenset(("_revs_info", "_local_seq", "_conflicts", "_deleted_conflicts"))
 # CouchDB's replicator writes these into documents of any database, and they are body.
 _BODY = frozenset(
@@ -113,8 +115,9 @@ def check_rev(rev: object) -> str:
     return rev.lower() if len(digest) == 32 else rev
 
 
-def _local_rev(rev: object) -> str:
-    if not isinstance(rev, str) or not rev.startswith("0-"):
+def local_rev(rev: object) -> str:
+    """Counts for the next number alone, so a deletion takes any (couch_db_updater:increment_local_doc_revs)."""
+    if not isinstance(rev, str) or not _LOCAL_REV.match(rev):
         raise BadRequest("Invalid rev format")
     return rev
 
@@ -147,7 +150,7 @@ def incoming(doc: object, *, new_edits: bool, streamed: Mapping[str, Inline | St
         if not name.startswith("_") or name in _BODY:
             body[name] = value
         elif name == "_rev":
-            rev = _local_rev(value) if local else check_rev(value)
+            rev = local_rev(value) if local else check_rev(value)
         elif name == "_revisions":
             path = _path(value)
         elif name == "_deleted" and isinstance(value, bool):

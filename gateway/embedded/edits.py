@@ -14,8 +14,8 @@ from gateway.embedded.attachments import Attachment
 from gateway.embedded.documents import Incoming, Stub
 from gateway.embedded.tree import NO_BODY, Merged, Tree
 from gateway.embedded.writer import Row, Transaction
-from gateway.errors import Conflict, MissingStub
-from gateway.model.revisions import generation, next_rev
+from gateway.errors import BadRequest, Conflict, MissingStub
+from gateway.model.revisions import generation, next_local_rev, next_rev
 
 _VARIABLES = 500  # bound in one statement; SQLite's own limit is far higher
 
@@ -62,7 +62,7 @@ class Edit:
         for doc in docs:
             try:
                 rev = self._write_one(doc, new_edits=new_edits)
-            except (Conflict, MissingStub) as error:
+            except (BadRequest, Conflict, MissingStub) as error:
                 results.append(WriteResult(doc.id, None, error.error, error.reason))
             else:
                 results.append(WriteResult(doc.id, rev))
@@ -253,11 +253,13 @@ def drop_bodies(connection: sqlite3.Connection, bodies: Sequence[int]) -> None:
 
 
 def write_local(connection: sqlite3.Connection, doc: Incoming) -> str:
-    """A `_local` document: no history, no conflicts, its revision a counter (`0-1`, `0-2`, …), as in CouchDB."""
-    known = connection.execute("SELECT rev FROM local WHERE id = ?", (doc.id,)).fetchone()
+    """A `_local` document: no history, no conflicts, its revision one more than the write names (`0-1`, `0-2`, …)."""
     if doc.deleted:
         connection.execute("DELETE FROM local WHERE id = ?", (doc.id,))
         return "0-0"
-    number = 1 if known is None else known[0] + 1
+    try:
+        number = next_local_rev(doc.rev)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     connection.execute("INSERT OR REPLACE INTO local (id, rev, json) VALUES (?, ?, ?)", (doc.id, number, doc.json))
     return f"0-{number}"

@@ -20,7 +20,7 @@ from gateway.errors import (
     NotFound,
     UnauthorizedBySyncFunction,
 )
-from gateway.http import answers, multipart
+from gateway.http import answers, local, multipart
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body
 from gateway.http.call import Call, close, refusal, relay
@@ -149,8 +149,7 @@ async def store(
     doc_id = check_id(doc["_id"])
     headers = {"Location": answers.location(call.database.name, doc_id)} if place else {}
     if doc_id.startswith("_local/"):
-        rev = await call.database.local_put(call.caller, doc)
-        return answer(201, {"ok": True, "id": doc_id, "rev": rev}, headers)
+        return await local.store(call, doc, tag=tag, place=place)
     try:
         if following is None:
             outcome = await call.database.write(call.caller, doc, new_edits=new_edits)

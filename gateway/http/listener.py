@@ -25,7 +25,8 @@ class Listener:
     """Answers requests by its part of the route table.
 
     `runner()` gives what aiohttp's sites take: `runner = listener.runner(); await runner.setup();
-    await web.TCPSite(runner, host, port).start()`, and in the end, after `traffic.drain()`, `await runner.cleanup()`.
+    await web.TCPSite(runner, host, port).start()`, and in the end, after `traffic.drain()`, `await runner.cleanup()`,
+    which breaks off what has not ended.
     """
 
     def __init__(self, gate: Gate, routes: Iterable[Route]) -> None:
@@ -35,7 +36,7 @@ class Listener:
     def runner(self) -> web.ServerRunner:
         """Call it inside the event loop."""
         limited_by = self.gate.traffic if self.gate.name == "public" else None
-        return web.ServerRunner(Server(self.handle, limited_by), shutdown_timeout=limits.DRAIN_SECONDS)
+        return web.ServerRunner(Server(self.handle, limited_by), shutdown_timeout=limits.BREAK_OFF_SECONDS)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every error is an answer; only cancellation is raised."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 _REV = re.compile(r"([1-9][0-9]{0,9})-([0-9a-zA-Z]{1,64})\Z")
+_LOCAL_REV = re.compile(r"0-([0-9]{1,15})\Z")
 _HEX32 = re.compile(r"[0-9a-f]{32}\Z")
 T = TypeVar("T")
 
@@ -18,6 +19,19 @@ def parse_rev(rev: object) -> tuple[int, str]:
     if not isinstance(rev, str) or (match := _REV.match(rev)) is None:
         raise ValueError("Invalid rev format")
     return int(match[1]), match[2]
+
+
+def next_local_rev(rev: str | None) -> int:
+    """The N of the revision `0-N` that a `_local` document gets which is written over `rev`: one more than is named.
+
+    What is stored counts for nothing, there are no conflicts (couch_db_updater:increment_local_doc_revs). Raises
+    ValueError.
+    """
+    if rev is None:
+        return 1
+    if (match := _LOCAL_REV.match(rev)) is None:
+        raise ValueError("Invalid rev format")
+    return int(match[1]) + 1
 
 
 def generation(rev: str) -> int:

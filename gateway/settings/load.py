@@ -25,6 +25,7 @@ from gateway.settings.values import (
     RoleSettings,
     SessionSettings,
     Settings,
+    ShutdownSettings,
     UpstreamSettings,
     UserSettings,
 )
@@ -199,6 +200,7 @@ def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
         admins={name: admin.password for name, admin in content.admins.items()},
         public=PublicSettings(content.public.allow_admins),
         logging=LoggingSettings(content.logging.level),
+        shutdown=ShutdownSettings(content.shutdown.drain_s),
         sessions=SessionSettings(
             content.sessions.timeout_s, content.sessions.same_site, content.sessions.secure is True
         ),

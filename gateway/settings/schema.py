@@ -182,13 +182,16 @@ def _sync(value: object, info: ValidationInfo) -> SyncFunction:
     return function
 
 
-def _session_seconds(value: object) -> int:
+def _seconds(least: int, most: int) -> Callable[[object], int]:
     """Digits as text too, because `${NAME:-600}` is text."""
-    least, most = limits.SESSION_SECONDS_MIN, limits.SESSION_SECONDS_MAX
-    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
-    if type(number) is not int or not least <= number <= most:
-        raise ValueError(f"must be a number of seconds from {least} to {most}")
-    return number
+
+    def validate(value: object) -> int:
+        number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+        if type(number) is not int or not least <= number <= most:
+            raise ValueError(f"must be a number of seconds from {least} to {most}")
+        return number
+
+    return validate
 
 
 def _secure(value: object) -> object:
@@ -212,15 +215,6 @@ def _origins(value: list[str]) -> list[str]:
     return value
 
 
-def _max_age(value: object) -> int:
-    """Digits as text too, because `${NAME:-600}` is text."""
-    longest = limits.CORS_MAX_AGE_SECONDS_MAX
-    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
-    if type(number) is not int or not 0 <= number <= longest:
-        raise ValueError(f"must be a number of seconds from 0 to {longest}")
-    return number
-
-
 def _context(info: ValidationInfo) -> Context:
     if not isinstance(info.context, Context):
         raise TypeError("the config file's models need a Context")
@@ -232,6 +226,8 @@ EmptyList = BeforeValidator(lambda value: [] if value is None else value)
 EmptyMapping = BeforeValidator(lambda value: {} if value is None else value)
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
+SessionSeconds = Annotated[int, BeforeValidator(_seconds(limits.SESSION_SECONDS_MIN, limits.SESSION_SECONDS_MAX))]
+DrainSeconds = Annotated[int, BeforeValidator(_seconds(limits.DRAIN_SECONDS_MIN, limits.DRAIN_SECONDS_MAX))]
 Listener = Annotated[Address | None, PlainValidator(_address)]
 DatabaseName = Annotated[Text, AfterValidator(_named(names.check_database_name))]
 UserName = Annotated[Text, AfterValidator(_named(_user_name))]
@@ -271,9 +267,13 @@ class PublicFile(Section):
 
 
 class SessionsFile(Section):
-    timeout_s: Annotated[int, BeforeValidator(_session_seconds)] = limits.SESSION_SECONDS
+    timeout_s: SessionSeconds = limits.SESSION_SECONDS
     same_site: Literal["lax", "strict", "none"] = "lax"
     secure: Annotated[Literal["auto", True], BeforeValidator(_secure)] = "auto"
+
+
+class ShutdownFile(Section):
+    drain_s: DrainSeconds = limits.DRAIN_SECONDS
 
 
 class LoggingFile(Section):
@@ -284,7 +284,7 @@ class CorsFile(Section):
     origins: Annotated[list[Annotated[Text, AfterValidator(check_origin)]], EmptyList, AfterValidator(_origins)]
     credentials: Flag = False
     headers: Annotated[list[Annotated[Text, AfterValidator(check_header_name)]], EmptyList] = []
-    max_age_s: Annotated[int, BeforeValidator(_max_age)] = 600
+    max_age_s: Annotated[int, BeforeValidator(_seconds(0, limits.CORS_MAX_AGE_SECONDS_MAX))] = 600
 
 
 Cors: TypeAlias = Annotated[CorsFile | None, BeforeValidator(_cors)]
@@ -325,6 +325,7 @@ class ConfigFile(Section):
     sessions: SessionsFile = Field(default_factory=SessionsFile)
     cors: Cors = None
     logging: LoggingFile = Field(default_factory=LoggingFile)
+    shutdown: ShutdownFile = Field(default_factory=ShutdownFile)
     databases: Annotated[dict[DatabaseName, DatabaseFile], EmptyMapping] = {}
     default_database: DatabaseFile = Field(default_factory=DatabaseFile)
 

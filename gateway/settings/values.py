@@ -56,6 +56,13 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ShutdownSettings:
+    """`drain_s`: how long requests under way may still take when the gateway is stopped."""
+
+    drain_s: int = limits.DRAIN_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingSettings:
     """`level`: debug, info, warning or error."""
 
@@ -123,6 +130,7 @@ class Settings:
     default_database: DatabaseSettings
     sessions: SessionSettings = SessionSettings()
     cors: CorsPolicy | None = None
+    shutdown: ShutdownSettings = ShutdownSettings()
 
     def created(self, name: str) -> DatabaseSettings:
         """The settings of a database that an administrator makes by request."""

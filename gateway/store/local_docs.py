@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway import limits
-from gateway.errors import Conflict, NotFound, TooManyRequests
+from gateway.errors import BadRequest, NotFound, TooManyRequests
+from gateway.model.revisions import next_local_rev
 
 
 def get(connection: sqlite3.Connection, database: int, owner: str, doc: str) -> tuple[str, dict[str, Any]] | None:
@@ -24,20 +25,16 @@ def get(connection: sqlite3.Connection, database: int, owner: str, doc: str) -> 
 def put(
     connection: sqlite3.Connection, database: int, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]
 ) -> str:
-    found = get(connection, database, owner, doc)
-    if found is None:
-        if rev is not None and rev != "0-0":
-            raise Conflict
+    try:
+        number = next_local_rev(rev)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    if get(connection, database, owner, doc) is None:
         (count,) = connection.execute(
             "SELECT count(*) FROM local_doc WHERE database = ? AND owner = ?", (database, owner)
         ).fetchone()
         if count >= limits.LOCAL_DOCUMENTS_COUNT:
             raise TooManyRequests(f"a user may store {limits.LOCAL_DOCUMENTS_COUNT} local documents")
-        number = 1
-    else:
-        if rev != found[0]:
-            raise Conflict
-        number = int(found[0][2:]) + 1
     connection.execute(
         "INSERT OR REPLACE INTO local_doc (database, owner, doc, rev, body) VALUES (?, ?, ?, ?, ?)",
         (database, owner, doc, number, json.dumps(body)),
@@ -45,12 +42,9 @@ def put(
     return f"0-{number}"
 
 
-def delete(connection: sqlite3.Connection, database: int, owner: str, doc: str, rev: str | None) -> None:
-    found = get(connection, database, owner, doc)
-    if found is None:
+def delete(connection: sqlite3.Connection, database: int, owner: str, doc: str) -> None:
+    if get(connection, database, owner, doc) is None:
         raise NotFound
-    if rev != found[0]:
-        raise Conflict
     connection.execute("DELETE FROM local_doc WHERE database = ? AND owner = ? AND doc = ?", (database, owner, doc))
 
 

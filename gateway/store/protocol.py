@@ -301,10 +301,13 @@ class DatabaseStore(Protocol):
         """(rev, body) of a local document in the owner's namespace."""
 
     async def local_put(self, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]) -> str:
-        """Store it over `rev` and answer the new one (`0-N`). Raises Conflict; TooManyRequests at the owner's limit."""
+        """Store it over `rev`, whatever is there, and answer the next one (`0-N`).
 
-    async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
-        """Raises NotFound, Conflict."""
+        Raises BadRequest for another form of revision; TooManyRequests at the owner's limit.
+        """
+
+    async def local_delete(self, owner: str, doc: str) -> None:
+        """Raises NotFound."""
 
     async def local_revs(self, owner: str) -> list[tuple[str, str]]:
         """(doc, rev) of all the owner's, by id."""

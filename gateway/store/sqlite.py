@@ -260,8 +260,8 @@ class SqliteDatabase:
     async def local_put(self, owner: str, doc: str, rev: str | None, body: Mapping[str, Any]) -> str:
         return await self._connections.write(lambda sql: local_docs.put(sql, self._number, owner, doc, rev, body))
 
-    async def local_delete(self, owner: str, doc: str, rev: str | None) -> None:
-        await self._connections.write(lambda sql: local_docs.delete(sql, self._number, owner, doc, rev))
+    async def local_delete(self, owner: str, doc: str) -> None:
+        await self._connections.write(lambda sql: local_docs.delete(sql, self._number, owner, doc))
 
     async def local_revs(self, owner: str) -> list[tuple[str, str]]:
         return await self._connections.read(lambda sql: local_docs.revs(sql, self._number, owner))

@@ -63,6 +63,9 @@ async def test_a_removed_attachment_is_gone_and_the_rest_stays(http: httpx.Async
     rev = await attach(http, "a/one", TEXT)
     rev = await attach(http, "a/two", TEXT, rev=rev)
     assert (await http.delete("a/one")).status_code == 409
+    for method, path in (("PUT", "a/one"), ("DELETE", "a/one"), ("PUT", "b/one"), ("DELETE", "b/one")):
+        unknown = await http.request(method, path, params={"rev": "9-x"})
+        assert (unknown.status_code, unknown.json()) == (409, {"error": "not_found", "reason": "missing_rev"})
     removed = await http.delete("a/one", params={"rev": rev})
     assert removed.status_code == 200
     assert (await http.get("a/one")).json() == {"error": "not_found", "reason": "Document is missing attachment"}

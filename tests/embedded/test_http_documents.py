@@ -195,6 +195,9 @@ async def test_local_documents_count_their_revisions_and_are_listed_apart(http: 
     assert (await http.put("_local/x", json={"n": 1})).json() == {"ok": True, "id": "_local/x", "rev": "0-1"}
     assert (await http.put("_local/x", json={"n": 2, "_rev": "0-1"})).json()["rev"] == "0-2"
     assert (await http.get("_local/x")).json() == {"_id": "_local/x", "_rev": "0-2", "n": 2}
+    assert (await http.put("_local/x", params={"rev": "0-9"}, json={"n": 2})).json()["rev"] == "0-10"
+    assert (await http.put("_local/x", json={"n": 2})).json()["rev"] == "0-1"  # what is stored does not count
+    assert (await http.put("_local/x", json={"_rev": "0-x"})).status_code == 400
     assert [row["id"] for row in (await http.get("_local_docs")).json()["rows"]] == ["_local/x"]
     assert (await http.get("_all_docs")).json()["rows"] == []
     assert (await http.delete("_local/x", params={"rev": "0-2"})).status_code == 200

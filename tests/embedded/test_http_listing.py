@@ -91,7 +91,15 @@ async def test_long_listings_come_complete(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"limit": "x"}, {"skip": "-1"}, {"descending": "1"}, {"key": "not json"}, {"keys": "7"}, {"reduce": "true"}],
+    [
+        {"limit": "x"},
+        {"skip": "-1"},
+        {"descending": "1"},
+        {"key": "not json"},
+        {"keys": "7"},
+        {"reduce": "true"},
+        {"keys": '["a"]', "startkey": '"a"'},
+    ],
 )
 async def test_wrong_parameters_are_refused(http: httpx.AsyncClient, params: dict[str, str]) -> None:
     assert (await http.get("_all_docs", params=params)).status_code == 400

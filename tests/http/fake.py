@@ -30,7 +30,7 @@ from gateway.json_text import encode
 from gateway.mango.query import Find, Found, answer_text
 from gateway.mango.selector import normalize
 from gateway.model.drafts import draft
-from gateway.model.revisions import generation, next_rev
+from gateway.model.revisions import generation, next_local_rev, next_rev
 from gateway.queries import (
     AllDocsQuery,
     BulkGetItem,
@@ -357,16 +357,12 @@ class FakeDatabase:
 
     async def local_put(self, caller: Caller, doc: dict[str, Any]) -> str:
         self._note("local_put", (caller, doc))
-        stored = self.locals.get((caller.namespace, doc["_id"]))
-        if (stored["_rev"] if stored else None) != doc.get("_rev"):
-            raise Conflict
-        rev = f"0-{int(stored['_rev'][2:]) + 1 if stored else 1}"
+        rev = f"0-{next_local_rev(doc.get('_rev'))}"
         self.locals[caller.namespace, doc["_id"]] = {**doc, "_rev": rev}
         return rev
 
-    async def local_delete(self, caller: Caller, doc_id: str, rev: str | None) -> None:
-        if (await self.local_get(caller, doc_id))["_rev"] != rev:
-            raise Conflict
+    async def local_delete(self, caller: Caller, doc_id: str) -> None:
+        await self.local_get(caller, doc_id)
         del self.locals[caller.namespace, doc_id]
 
     async def local_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:

@@ -100,6 +100,25 @@ async def test_a_document_that_changed_while_the_attachment_came_is_a_conflict(n
     assert "_attachments" not in await ann.get(f"/{doc}")
 
 
+async def test_an_attachment_of_an_unknown_revision_is_couchdbs_409(notes: Place) -> None:
+    ann, bob = await notes.user("ann", notes.name("a")), await notes.user("bob", notes.name("b"))
+    doc, gone = notes.name("doc"), notes.name("gone")
+    rev = await put(ann, f"/{doc}/file", b"1", await ann.put(doc, channels=notes.name("a")), "image/png")
+    unknown = {"rev": "9-" + "0" * 32}
+    for method in ("PUT", "DELETE"):
+        for path in (f"/{doc}/file", f"/{doc}/other", f"/{gone}/file"):
+            answer = await ann.http.request(method, path, params=unknown)
+            told = {name: answer.json()[name] for name in ("error", "reason")}
+            assert (answer.status_code, told) == (409, {"error": "not_found", "reason": "missing_rev"})
+        assert await bob.status(method, f"/{doc}/file", params=unknown) == 403
+    for params in ({"rev": rev}, {}):
+        answer = await ann.http.delete(f"/{doc}/other", params=params)
+        assert (answer.status_code, answer.json()["reason"]) == (404, "Document is missing attachment")
+    assert await ann.status("DELETE", f"/{doc}/file") == 409
+    assert await ann.status("DELETE", f"/{gone}/file") == 404
+    assert await ann.status("PUT", f"/{doc}/new") == 409
+
+
 async def test_a_client_that_hangs_up_in_the_middle_leaves_nothing_stored(notes: Place) -> None:
     ann = await notes.user("ann", notes.name("a"))
     doc = notes.name("doc")

@@ -121,6 +121,13 @@ async def test_revs_diff_tells_nothing_of_hidden_revisions(branched: World) -> N
         "d": {"missing": ["2-w", "3-x"], "possible_ancestors": ["2-m", "2-d"]},
         "unknown": {"missing": ["1-a"]},
     }
+    assert await branched.database.revs_diff(ann, {"d": ["3-x", "2-m", "3-x", "2-m"]}) == {
+        "d": {"missing": ["3-x", "3-x"], "possible_ancestors": ["2-m", "2-d"]}
+    }
+    assert await branched.database.revs_diff(ADMIN, {"d": ["1-x", "1-a", "1-x"], "unknown": ["1-a"]}) == {
+        "d": {"missing": ["1-x", "1-x"]},  # no empty list of ancestors
+        "unknown": {"missing": ["1-a"]},
+    }
     assert await branched.database.revs_diff(nobody, asked) == {
         "d": {"missing": ["2-m", "2-w", "1-a", "3-x"]},
         "unknown": {"missing": ["1-a"]},

@@ -16,6 +16,7 @@ from gateway.errors import (
     Conflict,
     Forbidden,
     GatewayError,
+    MissingRevision,
     NotFound,
     RefusedBySyncFunction,
     Unauthorized,
@@ -99,7 +100,8 @@ async def test_a_refused_upload_costs_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rev", "error"), [(None, Conflict), ("1-" + "0" * 32, Conflict), ("7-x", Conflict), ("hidden", Forbidden)]
+    ("rev", "error"),
+    [(None, Conflict), ("1-" + "0" * 32, MissingRevision), ("7-x", MissingRevision), ("hidden", Forbidden)],
 )
 async def test_the_revision_to_replace_must_be_a_readable_leaf(
     world: World, rev: str | None, error: type[GatewayError]
@@ -113,7 +115,7 @@ async def test_the_revision_to_replace_must_be_a_readable_leaf(
         return
     with pytest.raises(error):
         await put(world, ann, "doc", rev, b"1")
-    with pytest.raises(NotFound):
+    with pytest.raises(MissingRevision):
         await put(world, ann, "nothing", "1-" + "0" * 32, b"1")
 
 

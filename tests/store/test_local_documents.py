@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from gateway import limits
-from gateway.errors import Conflict, NotFound, TooManyRequests
+from gateway.errors import BadRequest, NotFound, TooManyRequests
 from gateway.store.protocol import DatabaseStore, MetadataStore
 
 
@@ -30,46 +28,38 @@ async def test_each_owner_has_a_namespace_and_each_database_its_own(store: Metad
     assert await one.local_get("user:bob", "c") == ("0-1", {"of": "bob"})
     assert await one.local_get("admin:ann", "c") is None
     assert await two.local_get("user:ann", "c") is None
-    await one.local_delete("user:ann", "c", "0-1")
+    await one.local_delete("user:ann", "c")
     assert await one.local_get("user:bob", "c") is not None
 
 
-@pytest.mark.parametrize("rev", [None, "0-0", "0-2", "1-1", "x"])
-async def test_another_revision_than_the_stored_one_is_a_conflict(db: DatabaseStore, rev: str | None) -> None:
+@pytest.mark.parametrize(("rev", "following"), [(None, "0-1"), ("0-0", "0-1"), ("0-1", "0-2"), ("0-41", "0-42")])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_the_next_revision_counts_from_the_one_that_is_named_whatever_is_there(
+    db: DatabaseStore, rev: str | None, following: str, is_there: bool
+) -> None:
+    if is_there:
+        await db.local_put("o", "c", None, {"a": 1})
+    assert await db.local_put("o", "c", rev, {"a": 2}) == following
+    assert await db.local_get("o", "c") == (following, {"a": 2})
+
+
+@pytest.mark.parametrize("rev", ["", "x", "0-", "0-x", "1-1", "0--1", "0-" + "9" * 20])
+async def test_another_form_of_revision_is_refused(db: DatabaseStore, rev: str) -> None:
     await db.local_put("o", "c", None, {"a": 1})
-    with pytest.raises(Conflict):
+    with pytest.raises(BadRequest, match="Invalid rev format"):
         await db.local_put("o", "c", rev, {"a": 2})
-    with pytest.raises(Conflict):
-        await db.local_delete("o", "c", rev)
     assert await db.local_get("o", "c") == ("0-1", {"a": 1})
-
-
-async def test_a_revision_of_what_is_not_there_is_a_conflict_but_for_the_zeroth(db: DatabaseStore) -> None:
-    with pytest.raises(Conflict):
-        await db.local_put("o", "c", "0-1", {})
-    assert await db.local_put("o", "c", "0-0", {}) == "0-1"
-
-
-async def test_of_writers_over_the_same_revision_one_wins(db: DatabaseStore) -> None:
-    await db.local_put("o", "c", None, {})
-    outcomes = await asyncio.gather(
-        *(db.local_put("o", "c", "0-1", {"n": n}) for n in range(5)), return_exceptions=True
-    )
-    assert sorted(str(one) if isinstance(one, str) else type(one).__name__ for one in outcomes) == [
-        "0-2",
-        *["Conflict"] * 4,
-    ]
 
 
 async def test_a_deleted_local_document_is_gone_and_begins_anew(db: DatabaseStore) -> None:
     with pytest.raises(NotFound):
-        await db.local_delete("o", "c", None)
+        await db.local_delete("o", "c")
     await db.local_put("o", "c", None, {})
     await db.local_put("o", "c", "0-1", {})
-    await db.local_delete("o", "c", "0-2")
+    await db.local_delete("o", "c")
     assert await db.local_get("o", "c") is None
     with pytest.raises(NotFound):
-        await db.local_delete("o", "c", "0-2")
+        await db.local_delete("o", "c")
     assert await db.local_put("o", "c", None, {}) == "0-1"
 
 
@@ -81,7 +71,7 @@ async def test_an_owner_may_store_so_many(db: DatabaseStore, monkeypatch: pytest
         await db.local_put("o", "d", None, {})
     await db.local_put("o", "a", "0-1", {"still": "changed"})
     await db.local_put("other", "d", None, {})
-    await db.local_delete("o", "a", "0-2")
+    await db.local_delete("o", "a")
     await db.local_put("o", "d", None, {})
 
 

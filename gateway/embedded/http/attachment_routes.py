@@ -19,7 +19,7 @@ from gateway.embedded.documents import (
     check_rev,
 )
 from gateway.embedded.http.content import Announced, decoded_bytes, receive, stored_bytes
-from gateway.embedded.http.document_routes import kept_attachments, open_one, result_error, written
+from gateway.embedded.http.document_routes import kept_attachments, open_one, open_to_edit, result_error, written
 from gateway.embedded.http.message import Request, answer, raw
 from gateway.embedded.reading import DocOptions, Revision
 from gateway.errors import NotFound, RangeNotSatisfiable, UnsupportedMedia
@@ -123,7 +123,7 @@ async def put(request: Request) -> UpstreamResponse:
         if rev is None:
             doc = Incoming(id, None, (), False, {}, b"{}", added)
         else:
-            revision = await database.reading(lambda connection: open_one(connection, id, rev, _ALL))
+            revision = await database.reading(lambda connection: open_to_edit(connection, id, rev, _ALL))
             doc = _again(revision, {**added, **_without(kept_attachments(revision), name)})
         (result,) = await database.write_incoming([doc], new_edits=True)
     if result.rev is None:
@@ -137,7 +137,7 @@ async def delete(request: Request) -> UpstreamResponse:
     rev = request.rev()
 
     def job(connection: sqlite3.Connection) -> tuple[Revision, Attachment | None]:
-        revision = open_one(connection, id, rev, _ALL)
+        revision = open_to_edit(connection, id, rev, _ALL)
         return revision, revision.follows.get(name)
 
     revision, attachment = await database.reading(job)

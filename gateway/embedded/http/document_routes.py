@@ -24,6 +24,7 @@ from gateway.embedded.documents import (
     check_id,
     check_rev,
     incoming,
+    local_rev,
 )
 from gateway.embedded.http import multipart
 from gateway.embedded.http.content import Announced, receive
@@ -38,6 +39,7 @@ from gateway.errors import (
     Deleted,
     GatewayError,
     InvalidDesign,
+    MissingRevision,
     MissingStub,
     NotFound,
     UpstreamError,
@@ -71,6 +73,7 @@ def doc_options(params: Params) -> DocOptions:
 def result_error(result: WriteResult) -> GatewayError:
     """The exception for one refused document."""
     kinds: dict[str, type[GatewayError]] = {
+        "bad_request": BadRequest,
         "conflict": Conflict,
         "missing_stub": MissingStub,
         "invalid_design_doc": InvalidDesign,
@@ -92,6 +95,14 @@ def open_one(connection: sqlite3.Connection, id: str, rev: str | None, options: 
     if node is None or node.body == NO_BODY:
         raise NotFound
     return reading.revision(connection, found, rev, reading.bodies(connection, [node.body])[node.body], options)
+
+
+def open_to_edit(connection: sqlite3.Connection, id: str, rev: str | None, options: DocOptions) -> Revision:
+    """The same for an attachment to be written to it. Raises MissingRevision for an unknown `rev`."""
+    try:
+        return open_one(connection, id, rev, options)
+    except NotFound as error:
+        raise error if rev is None else MissingRevision from None
 
 
 async def get(request: Request) -> UpstreamResponse:
@@ -362,12 +373,28 @@ async def put_local(request: Request) -> UpstreamResponse:
     doc = await request.json(check_type=False)
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
-    prepared = await request.work(lambda: incoming({**doc, "_id": id}, new_edits=True))
+    doc = {**doc, "_id": id}
+    if (rev := _local_rev(request)) is not None:
+        if doc.get("_rev", rev) != rev:
+            raise BadRequest("Document rev from request body and query string have different values")
+        doc["_rev"] = rev
+    prepared = await request.work(lambda: incoming(doc, new_edits=True))
     return await _store(request, database, prepared, new_edits=True)
 
 
 async def delete_local(request: Request) -> UpstreamResponse:
     database = await request.database()
+    _local_rev(request)
     await database.local(request.parts[1])
     prepared = incoming({"_id": request.parts[1], "_deleted": True}, new_edits=True)
     return await _store(request, database, prepared, new_edits=True)
+
+
+def _local_rev(request: Request) -> str | None:
+    """The revision named by `?rev=` or `If-Match`; revisions of local documents are `0-N`."""
+    rev, header = request.params.get("rev"), request.header("if-match")
+    tag = None if header is None else header.strip().strip('"')
+    if rev is not None and tag is not None and rev != tag:
+        raise BadRequest("Document rev and etag have different values")
+    rev = rev if rev is not None else tag
+    return None if rev is None else local_rev(rev)
