@@ -122,6 +122,11 @@ class EmbeddedDatabase:
         """
         return await self._successor() if self._deleted else self
 
+    @property
+    def user_context(self) -> dict[str, Any]:
+        """`userCtx` of design functions: everybody here is the administrator, as `GET /_session` says."""
+        return {"db": self.name, "name": None, "roles": ["_admin"]}
+
     # Sequences
 
     def seq_text(self, seq: int) -> str:
