@@ -109,10 +109,10 @@ class Filter:
     @classmethod
     def make(cls, database: str, scripts: Scripts, script: Script, named: FilterName, request: Document) -> Filter:
         """`request` is what a filter function is given beside the document."""
-        path = _ascii(named.path)
+        path = ascii_json(named.path)
         if named.of_view:
             return cls(database, scripts, script, b"emits\t%s\t" % path, b"\n")
-        return cls(database, scripts, script, b"filter\t%s\t" % path, b"\t%s\n" % _ascii(request))
+        return cls(database, scripts, script, b"filter\t%s\t" % path, b"\t%s\n" % ascii_json(request))
 
     async def passed(self, candidates: Sequence[Candidate]) -> dict[int, list[str]]:
         """By sequence the revisions that pass, without rows that have none. Raises ViewFailed."""
@@ -149,7 +149,7 @@ def candidates(connection: sqlite3.Connection, rows: Iterable[Row], *, all_leave
 
 def _read(connection: sqlite3.Connection, found: Found | None, rev: str, options: DocOptions) -> bytes | None:
     doc = None if found is None else function_doc(connection, found, rev, options)
-    return None if doc is None else _ascii(doc)
+    return None if doc is None else ascii_json(doc)
 
 
 def function_doc(connection: sqlite3.Connection, found: Found, rev: str, options: DocOptions) -> Document | None:
@@ -163,6 +163,6 @@ def function_doc(connection: sqlite3.Connection, found: Found, rev: str, options
     return doc
 
 
-def _ascii(value: Any) -> bytes:
-    # In ASCII: no tab and no line end is in it.
+def ascii_json(value: Any) -> bytes:
+    """A text of a question to viewfn/worker.py. In ASCII: no tab and no line end is in it."""
     return json.dumps(value, separators=(",", ":"), check_circular=False).encode("ascii")
