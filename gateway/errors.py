@@ -308,6 +308,13 @@ class UnreadableDocument(UpstreamError):
     passing = False
 
 
+class UpstreamValidationFailed(UpstreamError):
+    """A `validate_doc_update` of the upstream failed on this one document, instead of taking or refusing it."""
+
+    code = "CG6006"
+    passing = False
+
+
 class Unavailable(GatewayError):
     status, error, code = 503, "service_unavailable", "CG7001"
     default_reason = "not ready, try again"

@@ -31,6 +31,7 @@ from gateway.embedded.maintenance import Pins
 from gateway.embedded.pool import Readers, Threads
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.schema import open_writer
+from gateway.embedded.validation import Validation
 from gateway.embedded.views.builder import Views
 from gateway.embedded.views.scripts import Scripts
 from gateway.embedded.writer import Row, Transaction, Writer, load_state
@@ -91,12 +92,17 @@ class EmbeddedDatabase:
         connection = open_writer(path, create=create)
         self.readers = Readers(path, threads)
         self.content_readers = Readers(path, threads, content=True)
-        self.writer = Writer(connection, load_state(connection), self.hub.publish, name)
+        self.validation = Validation(self, scripts)
+        self.writer = Writer(connection, load_state(connection), self._committed, name)
         self.views = Views(self, scripts)
         self.compacting = False
         self._deleted = False
 
     # Threads
+
+    def _committed(self, rows: list[Row]) -> None:
+        self.validation.committed(rows)
+        self.hub.publish(rows)
 
     async def reading(self, job: Callable[[sqlite3.Connection], T], *, slow: bool = False) -> T:
         """Run `job` with a reading connection in a thread. Raises NotFound when the database was deleted.
@@ -121,6 +127,11 @@ class EmbeddedDatabase:
         Raises UnknownDatabase.
         """
         return await self._successor() if self._deleted else self
+
+    @property
+    def user_context(self) -> dict[str, Any]:
+        """`userCtx` of design functions: everybody here is the administrator, as `GET /_session` says."""
+        return {"db": self.name, "name": None, "roles": ["_admin"]}
 
     # Sequences
 
@@ -188,15 +199,15 @@ class EmbeddedDatabase:
         return await live.write_incoming(prepared, new_edits=new_edits)
 
     async def write_incoming(self, docs: Sequence[Incoming], *, new_edits: bool) -> list[WriteResult]:
-        """Store documents that are validated already, but for the functions of design documents."""
-        refused = await self._refused_designs(docs)
-        accepted = [doc for at, doc in enumerate(docs) if at not in refused]
+        """Store documents that are validated already, but for the functions in and of design documents."""
+        settled = await self._refused_designs(docs) | await self.validation.results(docs, new_edits=new_edits)
+        accepted = [doc for at, doc in enumerate(docs) if at not in settled] if settled else docs
 
         def job(transaction: Transaction) -> list[WriteResult]:
             return Edit(transaction, [doc.id for doc in accepted]).write(accepted, new_edits=new_edits)
 
         results = iter(await self.writing(job, weight=len(accepted)))
-        return [refused.get(at) or next(results) for at in range(len(docs))]
+        return [settled.get(at) or next(results) for at in range(len(docs))]
 
     async def _refused_designs(self, docs: Sequence[Incoming]) -> dict[int, WriteResult]:
         """By their places in `docs`, the design documents that CouchDB would not store."""
@@ -287,7 +298,9 @@ class EmbeddedDatabase:
     async def purge(self, revs: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         """`POST /{db}/_purge`: the leaves that were removed for each id."""
         checked = {id: [check_rev(rev) for rev in some] for id, some in revs.items()}
-        return await self.writing(lambda transaction: Edit(transaction, checked).purge(checked), weight=len(checked))
+        found = await self.writing(lambda transaction: Edit(transaction, checked).purge(checked), weight=len(checked))
+        self.validation.changed()  # a design document that is gone has no row
+        return found
 
     async def request(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.couch.upstream import WriteResult
 from gateway.embedded import attachments
 from gateway.embedded.attachments import Attachment
-from gateway.embedded.documents import Incoming, Stub
+from gateway.embedded.documents import Incoming, IncomingAttachment, Stub
 from gateway.embedded.tree import NO_BODY, Merged, Tree
 from gateway.embedded.writer import Row, Transaction
 from gateway.errors import BadRequest, Conflict, MissingStub
@@ -43,6 +43,30 @@ def load(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, _Doc]:
         ):
             found[id] = _Doc(id, key, Tree.decode(tree), bool(deleted))
     return found
+
+
+def stub_of(id: str, name: str, given: IncomingAttachment, before: Mapping[str, Attachment] | None) -> Attachment:
+    """The attachment that a stub names among those of the revision before. Raises MissingStub."""
+    old = (before or {}).get(name)
+    if old is None or given.revpos not in (None, old.revpos):
+        raise MissingStub(f"Invalid attachment stub in {id} for {name}")
+    return old
+
+
+def replaced(tree: Tree | None, doc: Incoming) -> str | None:
+    """The revision that an interactive write replaces. Raises Conflict (couch_db_updater:merge_rev_tree)."""
+    if tree is None or not tree.nodes:
+        if doc.rev is not None:
+            raise Conflict
+        return None
+    if doc.rev is not None:
+        if not tree.is_leaf(doc.rev):
+            raise Conflict
+        return doc.rev
+    winner, deleted = tree.leaves()[0]
+    if not deleted or doc.deleted:
+        raise Conflict
+    return winner
 
 
 class Edit:
@@ -78,7 +102,7 @@ class Edit:
 
     def _edit(self, doc: Incoming) -> str:
         known = self._docs.get(doc.id)
-        parent = self._parent(known, doc)
+        parent = replaced(None if known is None else known.tree, doc)
         number = 1 if parent is None else generation(parent) + 1
         stored = self._attachments(doc, self._stored_attachments(known, (parent,) if parent else ()), number, False)
         rev = next_rev(
@@ -94,22 +118,6 @@ class Edit:
         known.tree.merge((rev,) if parent is None else (rev, parent), deleted=doc.deleted)
         self._keep(known, rev, doc, stored)
         return rev
-
-    @staticmethod
-    def _parent(known: _Doc | None, doc: Incoming) -> str | None:
-        """The revision that an interactive write replaces. Raises Conflict (couch_db_updater:merge_rev_tree)."""
-        if known is None or not known.tree.nodes:
-            if doc.rev is not None:
-                raise Conflict
-            return None
-        if doc.rev is not None:
-            if not known.tree.is_leaf(doc.rev):
-                raise Conflict
-            return doc.rev
-        winner, deleted = known.tree.leaves()[0]
-        if not deleted or doc.deleted:
-            raise Conflict
-        return winner
 
     def _replicate(self, doc: Incoming) -> str:
         rev = doc.path[0]
@@ -161,10 +169,7 @@ class Edit:
         found = {}
         for name, given in doc.attachments.items():
             if isinstance(given.source, Stub):
-                old = (before or {}).get(name)
-                if old is None or given.revpos not in (None, old.revpos):
-                    raise MissingStub(f"Invalid attachment stub in {doc.id} for {name}")
-                found[name] = old
+                found[name] = stub_of(doc.id, name, given, before)
             else:
                 revpos = given.revpos if replicated and given.revpos is not None else number
                 found[name] = attachments.store(self._transaction, given, given.source, revpos)

@@ -39,6 +39,7 @@ class DocOptions:
         return self.revs_info or self.conflicts or self.deleted_conflicts or self.local_seq
 
 
+NO_SECURITY: Mapping[str, Any] = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 PLAIN = DocOptions()
 WITH_REVISIONS = DocOptions(revs=True)
 
@@ -93,6 +94,12 @@ def bodies(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, tup
         ):
             found[key] = (text, atts)
     return found
+
+
+def security(connection: sqlite3.Connection) -> Mapping[str, Any]:
+    """The answer of `GET /{db}/_security`."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'security'").fetchone()
+    return NO_SECURITY if row is None else json.loads(row[0])
 
 
 class Budget:

@@ -28,6 +28,7 @@ from gateway.errors import (
     UpstreamError,
     UpstreamOutcomeUnknown,
     UpstreamUnreachable,
+    UpstreamValidationFailed,
 )
 from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
@@ -542,6 +543,15 @@ def _body(bodies: dict[tuple[str, str], Document | None], one: Plan, leaf: Curre
     return None if leaf is None else bodies.get((one.draft.id, leaf.rev))
 
 
+_FAILED_VALIDATIONS = (
+    "unknown_error",
+    "unnamed_error",
+    "compilation_error",
+    "os_process_error",
+    "unknown_query_language",
+)
+
+
 def _refusal(result: WriteResult) -> GatewayError:
     """The error that CouchDB gave for one document of a bulk."""
     kinds: dict[str, type[GatewayError]] = {
@@ -555,4 +565,6 @@ def _refusal(result: WriteResult) -> GatewayError:
         "attachment_too_large": TooLarge,
         "too_large": TooLarge,
     }
-    return kinds.get(result.error, UpstreamError)(result.reason or result.error)
+    # What a validation function threw without refusing has the name of its error (couch_query_servers).
+    failed = result.error in _FAILED_VALIDATIONS or result.error.endswith("Error")
+    return kinds.get(result.error, UpstreamValidationFailed if failed else UpstreamError)(result.reason or result.error)

@@ -31,7 +31,7 @@ class ViewEngine(Sandbox):
     """Runs map and reduce functions. Raises SourceError, with CouchDB's text, when one of them does not compile."""
 
     def __init__(self, functions: dict[str, Any], view_limits: ViewLimits) -> None:
-        """`functions` is `{"lib", "maps": [[name, source], …], "reduces": …}`."""
+        """`functions` is `{"lib", "maps": [[name, source], …], "reduces": …, "designs": [[id, document], …]}`."""
         super().__init__(view_limits)
         prelude = PRELUDE.read_text(encoding="utf-8").rstrip()
         self._entry = self._context.eval(f"{prelude}({dumps(asdict(view_limits))})")
@@ -44,9 +44,11 @@ class ViewEngine(Sandbox):
             raise SourceError(problem)
 
     def run(self, *texts: str) -> tuple[str, bool]:
-        """The answer to `map, doc`, `reduce, number, keys, values` or `rereduce, number, "", values`.
+        """The answer to `map, doc`, `reduce, number, keys, values` or `rereduce, number, "", values`; for the first of
+        `designs` to `filter, path, doc, req` and `emits, path, doc`, for all to `validate, doc, old, user, security`.
 
-        Answers are `{"rows"}`, `{"value"}`, `{"overflow"}` or `{"error"}`; and whether this engine may be used again.
+        Answers are `{"rows"}`, `{"value"}`, `{"overflow"}`, `{"passes"}`, `{"refused"}`, `{"failed"}`, `{}` (valid) or
+        `{"error"}`; and whether this engine may be used again.
         """
         answer, reusable = self._call(self._entry, texts, sum(map(len, texts)))
         return answer, reusable and not answer.startswith('{"error":["memory"]')

@@ -1,8 +1,9 @@
 // What the functions of a design document find around them. Evaluated once in each fresh context, with the limits; its
-// answer is the entry: `define` takes the functions, then `map`, `reduce` and `rereduce` answer one JSON text each.
+// answer is the entry: `define` takes the functions, then `map`, `reduce`, `rereduce`, `filter`, `emits` and `validate`
+// answer one JSON text each.
 //
-// Unlike a sync function, a view's functions share one context from document to document, as in CouchDB: only
-// administrators write them. All that they can reach here is language and the API below.
+// Unlike a sync function, a design document's functions share one context from document to document, as in CouchDB:
+// only administrators write them. All that they can reach here is language and the API below.
 (function (limits) {
   "use strict";
 
@@ -13,7 +14,7 @@
 
   let maps = [];
   let reduces = [];
-  let library = null;
+  let designs = []; // {id, place, made}: design documents whose other functions are called, made at their first call
   let emitted = null; // what the function at hand emitted; null between two
   let logs = [];
 
@@ -49,7 +50,7 @@
   const API = { emit, sum, log, isArray: Array.isArray, toJSON: (value) => JSON.stringify(value) };
   for (const name of Object.keys(API)) Object.defineProperty(global, name, { value: API[name] });
 
-  // ---- require(), for map functions: modules are strings below `views.lib` ------------------------------------
+  // ---- require(): modules are strings in the design document; map functions see `views.lib` alone -------------
 
   // `place` is {value, parent, id}: where a path is followed from.
   function find(path, place) {
@@ -66,15 +67,14 @@
     return place;
   }
 
-  function requireFrom(place) {
+  function requireFrom(place, root) {
     return function require(path) {
       path = String(path);
-      const root = { value: { views: { lib: library } }, parent: null, id: "" };
       const found = find(path, path.startsWith(".") && place !== null ? place : root);
       if (typeof found.value !== "string") throw new Error("require(): " + path + " is no string");
       const module = { id: found.id, parent: found.parent, exports: {} };
       const run = new MakeFunction("module", "exports", "require", found.value);
-      run.call(global, module, module.exports, requireFrom(found));
+      run.call(global, module, module.exports, requireFrom(found, root));
       return module.exports;
     };
   }
@@ -87,11 +87,33 @@
     return found;
   }
 
-  // Takes {lib, maps: [[name, source]…], reduces: […]}; answers what does not compile, or "".
+  function rootOf(value) {
+    return { value, parent: null, id: "" };
+  }
+
+  // The function at a path of names in a design document, with `require` for all of it.
+  function member(design, path) {
+    const known = design.made[path];
+    if (known !== undefined) return known;
+    let source = design.place.value;
+    for (const name of JSON.parse(path)) source = Object.hasOwn(Object(source), name) ? source[name] : undefined;
+    let found;
+    try {
+      const make = new MakeFunction("require", "return (" + String(source).trim().replace(/;+$/, "") + "\n);");
+      found = make(requireFrom(null, design.place));
+      if (typeof found !== "function") throw new Error("Expression does not eval to a function.");
+    } catch (error) {
+      survive(error, "");
+      throw named("compilation_error", printed(error) + " (" + source + ")");
+    }
+    return (design.made[path] = found);
+  }
+
+  // Takes {lib, maps: [[name, source]…], reduces: […], designs: [[id, document]…]}; answers what does not compile, or "".
   function define(text) {
     const given = JSON.parse(text);
-    library = given.lib;
-    if (library !== null) Object.defineProperty(global, "require", { value: requireFrom(null) });
+    if (given.lib) Object.defineProperty(global, "require", { value: requireFrom(null, rootOf({ views: { lib: given.lib } })) });
+    designs = given.designs.map(([id, document]) => ({ id, place: rootOf(document), made: Object.create(null) }));
     for (const [kind, list, into] of [["map", given.maps, maps], ["reduce", given.reduces, reduces]]) {
       for (const [name, source] of list) {
         try {
@@ -104,15 +126,18 @@
     return "";
   }
 
+  function named(name, reason) {
+    return Object.assign(new Fatal("named"), { said: [name, reason] });
+  }
+
   // What a function threw: answered as an error, or logged and forgotten as CouchDB does. Reading it may run more code.
   function survive(thrown, where) {
     if (thrown === null) throw new Fatal("memory"); // the engine has not even the memory for an error (or `throw null`)
     if (thrown instanceof InternalError && thrown.message === "out of memory") throw new Fatal("memory");
     if (thrown instanceof RangeError && thrown.message === "Maximum call stack size exceeded") throw new Fatal("stack");
-    if (thrown === "fatal_error") throw Object.assign(new Fatal("named"), { said: ["map_runtime_error", "function raised 'fatal_error'"] });
-    if (Array.isArray(thrown) && thrown[0] === "fatal") {
-      throw Object.assign(new Fatal("named"), { said: [printed(thrown[1]), printed(thrown[2])] });
-    }
+    if (thrown instanceof Fatal) throw thrown;
+    if (thrown === "fatal_error") throw named("map_runtime_error", "function raised 'fatal_error'");
+    if (Array.isArray(thrown) && thrown[0] === "fatal") throw named(printed(thrown[1]), printed(thrown[2]));
     log("function raised exception " + printed(thrown) + where);
   }
 
@@ -164,11 +189,66 @@
     return { value };
   }
 
+  // The error that CouchDB makes of what a filter throws.
+  function failed(thrown) {
+    survive(thrown, "");
+    const object = Object(thrown);
+    if (Array.isArray(thrown) && thrown[0] === "error") return named(printed(thrown[1]), printed(thrown[2]));
+    if (object.error && object.reason) return named(printed(object.error), printed(object.reason));
+    if (object.name) return named(printed(object.name), printed(thrown));
+    return named("unnamed_error", printed(thrown));
+  }
+
+  let request = ["", null]; // the text of the last one, and its value: a feed asks about many documents
+
+  function filter(path, doc, req) {
+    if (request[0] !== req) request = [req, JSON.parse(req)];
+    const run = member(designs[0], path);
+    try {
+      return { passes: Boolean(run.call(designs[0].place.value, JSON.parse(doc), request[1])) };
+    } catch (thrown) {
+      throw failed(thrown);
+    }
+  }
+
+  // Whether a map function emits anything.
+  function emits(path, doc) {
+    const run = member(designs[0], path);
+    emitted = [];
+    try {
+      run.call(undefined, JSON.parse(doc));
+      return { passes: emitted.length > 0 };
+    } catch (thrown) {
+      throw failed(thrown);
+    } finally {
+      emitted = null;
+    }
+  }
+
+  // What the first `validate_doc_update` says that does not take the document: what it threw, or how it failed.
+  function validate(doc, old, user, security) {
+    for (const design of designs) {
+      const run = member(design, '["validate_doc_update"]');
+      const given = [doc, old, user, security].map((text) => JSON.parse(text));
+      try {
+        run.apply(design.place.value, given);
+      } catch (thrown) {
+        survive(thrown, " with doc._id " + given[0]._id);
+        if (Object(thrown).name && Object(thrown).stack) return { failed: [printed(thrown.name), printed(thrown)] };
+        if (thrown !== 1 && thrown !== true) return { refused: text(thrown) };
+      }
+    }
+    return {};
+  }
+
   function answer(kind, ...args) {
     logs = [];
     let said;
     try {
       if (kind === "map") said = map(args[0]);
+      else if (kind === "filter") said = filter(...args);
+      else if (kind === "emits") said = emits(...args);
+      else if (kind === "validate") said = validate(...args);
       else said = reduce(Number(args[0]), args[1], args[2], kind === "rereduce");
     } catch (thrown) {
       if (!(thrown instanceof Fatal)) throw thrown;

@@ -8,12 +8,11 @@ from urllib.parse import quote
 
 from gateway import limits
 from gateway.couch.upstream import UpstreamResponse
+from gateway.embedded import reading
 from gateway.embedded.http.message import Request, answer
 from gateway.embedded.maintenance import compact as run_compaction
 from gateway.embedded.writer import Transaction
 from gateway.errors import BadRequest, IllegalDatabaseName, IllegalName
-
-_NO_SECURITY = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 
 
 async def info(request: Request) -> UpstreamResponse:
@@ -38,8 +37,7 @@ async def delete(request: Request) -> UpstreamResponse:
 
 
 async def security(request: Request) -> UpstreamResponse:
-    stored = await (await request.database()).setting("security")
-    return answer(200, _NO_SECURITY if stored is None else stored)
+    return answer(200, await (await request.database()).reading(reading.security))
 
 
 async def set_security(request: Request) -> UpstreamResponse:

@@ -31,18 +31,20 @@ from gateway.embedded.http.content import Announced, receive
 from gateway.embedded.http.message import Missing, Params, Request, answer, raw, stream, text
 from gateway.embedded.reading import DocOptions, Found, Revision
 from gateway.embedded.tree import NO_BODY
+from gateway.embedded.views.failures import ViewFailed
 from gateway.errors import (
     BadParameter,
     BadRequest,
     CompilationError,
     Conflict,
     Deleted,
+    Forbidden,
     GatewayError,
     InvalidDesign,
     MissingRevision,
     MissingStub,
     NotFound,
-    UpstreamError,
+    Unauthorized,
 )
 from gateway.multipart import boundary
 
@@ -78,8 +80,13 @@ def result_error(result: WriteResult) -> GatewayError:
         "missing_stub": MissingStub,
         "invalid_design_doc": InvalidDesign,
         "compilation_error": CompilationError,
+        "forbidden": Forbidden,
+        "unauthorized": Unauthorized,
     }
-    return kinds.get(result.error, UpstreamError)(result.reason)
+    kind = kinds.get(result.error)
+    if kind is None or (kind is CompilationError and not result.id.startswith("_design/")):
+        return ViewFailed(result.error, result.reason)  # of a validation function: no fault of this document
+    return kind(result.reason)
 
 
 def open_one(connection: sqlite3.Connection, id: str, rev: str | None, options: DocOptions) -> Revision:

@@ -83,7 +83,7 @@ def parse(id: str, body: Mapping[str, Any]) -> Design:
         tuple(raw),
         options.get("include_design") is True,
         options.get("local_seq") is True,
-        {"lib": lib or None, "maps": maps, "reduces": reduces},
+        {"lib": lib or None, "maps": maps, "reduces": reduces, "designs": []},
         hashlib.md5(signed, usedforsecurity=False).hexdigest(),
     )
 
