@@ -202,6 +202,12 @@ class MissingStub(GatewayError):
     status, error, code = 412, "missing_stub", "CG4005"
 
 
+class Gone(GatewayError):
+    """CouchDB had it once."""
+
+    status, error, code = 410, "gone", "CG4007"
+
+
 class PreconditionFailed(GatewayError):
     status, error, code = 412, "precondition_failed", "CG4006"
 
