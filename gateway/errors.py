@@ -209,6 +209,12 @@ class MissingStub(GatewayError):
     status, error, code = 412, "missing_stub", "CG4005"
 
 
+class Gone(GatewayError):
+    """CouchDB had it once."""
+
+    status, error, code = 410, "gone", "CG4008"
+
+
 class PreconditionFailed(GatewayError):
     status, error, code = 412, "precondition_failed", "CG4006"
 

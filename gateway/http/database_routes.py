@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import AlreadyExists, BadRequest, Forbidden, NotImplementedHere
+from gateway.errors import AlreadyExists, BadRequest, Forbidden, Gone, NotImplementedHere
 from gateway.http import answers, documents
 from gateway.http.answers import answer, plain
 from gateway.http.body import read_json, read_json_object, require_json
@@ -39,6 +39,10 @@ async def create(call: Call) -> web.StreamResponse:
     if not call.caller.is_admin:
         raise AlreadyExists("The database could not be created, the file already exists.")
     name, options = call.values["db"], _shards(call)
+    if call.query.get("partitioned") == "true":
+        if call.gate.databases.get(name) is not None:
+            raise AlreadyExists("The database could not be created, the file already exists.")
+        raise NotImplementedHere("partitioned databases are not there")
     quorum = await call.catalogue.create(name, options)
     return answer(201 if quorum else 202, {"ok": True}, {"Location": answers.location(name)})
 
@@ -57,10 +61,7 @@ def _shards(call: Call) -> dict[str, str]:
         options["placement"] = placement
     if call.query.get("engine", "couch") != "couch":
         raise BadRequest("invalid_engine_extension")
-    partitioned = call.query.get("partitioned", "false")
-    if partitioned == "true":
-        raise NotImplementedHere("partitioned databases are not there")
-    if partitioned != "false":
+    if call.query.get("partitioned", "false") not in ("true", "false"):
         raise BadRequest("Invalid `partitioned` parameter")
     return options
 
@@ -161,3 +162,8 @@ async def find(call: Call) -> web.StreamResponse:
         return await pass_through(call)
     body = await read_json_object(call.request)
     return plain(200, await call.database.find(call.caller, parse_find(body)))
+
+
+async def temp_view(call: Call) -> web.StreamResponse:
+    """410 for everybody, as CouchDB since its version 2 says."""
+    raise Gone("Temporary views are not supported in CouchDB")

@@ -68,7 +68,11 @@ class Listener:
                 return answers.empty(204, {"Allow": ", ".join(self._dispatcher.allowed(parts))})
             if self.gate.traffic.draining and parts != ["_up"]:
                 raise Unavailable("the gateway is shutting down")
-            match = self._dispatcher.match(request.method, parts)
+            try:
+                match = self._dispatcher.match(request.method, parts)
+            except NotFound:
+                await self._admit_to_nothing(request, parts)
+                raise
             call = Call(request, self.gate, match.values, parse_query(request.rel_url.raw_query_string))
             await self._admit(call, match.row)
             if request.method in ("GET", "HEAD"):
@@ -127,6 +131,11 @@ class Listener:
             if not (self.gate.allow_admins and self.gate.admins):
                 raise NotFound
             call.admit(None, await admit_admin(self.gate, call.request))
+
+    async def _admit_to_nothing(self, request: web.BaseRequest, parts: list[str]) -> None:
+        """CouchDB tells server admins alone that a path like `/_nothing` is not there. Raises Unauthorized."""
+        if self.gate.name != "metrics" and parts and parts[0].startswith("_") and parts[0] != "_utils":
+            await self._admit_server_admin(Call(request, self.gate, {}, {}))
 
     async def _admit_server_admin(self, call: Call) -> Caller:
         """As CouchDB where it asks for a server admin. Raises Unauthorized in its words."""

@@ -18,15 +18,7 @@ from gateway.auth.basic import BasicCredentials, is_login, parse_basic
 from gateway.auth.sessions import Session
 from gateway.callers import Caller, administrator
 from gateway.database import Database
-from gateway.errors import (
-    BadParameter,
-    BadRequest,
-    InvalidLogin,
-    NotFound,
-    SessionOver,
-    Unauthorized,
-    UnsupportedMedia,
-)
+from gateway.errors import BadParameter, BadRequest, InvalidLogin, NotFound, SessionOver, Unauthorized, UnsupportedMedia
 from gateway.http import cookies
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body, read_json_object
@@ -218,8 +210,8 @@ async def _credentials(call: Call) -> BasicCredentials:
             form = parse_query(data.decode("utf-8"))
         except (UnicodeDecodeError, BadParameter):
             raise BadRequest("the form is malformed") from None
-    elif kind:
-        raise UnsupportedMedia("Content-Type must be application/json or application/x-www-form-urlencoded")
+    else:
+        raise UnsupportedMedia("Content-Type must be 'application/x-www-form-urlencoded' or 'application/json'")
     name, username, password = form.get("name"), form.get("username"), form.get("password", "")
     if name is None and username is None:
         raise BadRequest("request body must contain a username")

@@ -191,7 +191,7 @@ async def test_scripts_can_read_refusals_and_what_is_missing(gateway: Ports) -> 
         (gateway.public, "GET", "/notes", 401),
         (gateway.ann, "GET", "/notes/none", 404),
         (gateway.ann, "PATCH", "/notes/none", 405),
-        (gateway.ann, "GET", "/_nothing", 404),
+        (gateway.ann, "GET", "/_nothing", 401),
         (gateway.ann, "GET", "/notes/_shards", 403),
         (gateway.ann, "POST", "/notes/_bulk_docs", 415),
     ):

@@ -113,11 +113,15 @@ async def test_a_body_that_is_no_login_is_refused(gateway: Ports, kind: str, bod
         assert reason is None or answer.json()["reason"] == reason
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "image/gif"])
-async def test_a_login_is_json_or_a_form(gateway: Ports, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["text/plain", "image/gif", "multipart/form-data; boundary=x", None])
+async def test_a_body_of_another_type_is_415_in_couchdbs_words(gateway: Ports, kind: str | None) -> None:
     for path in ("/_session", "/notes/_session"):
-        answer = await gateway.public.post(path, content=json.dumps(LOGIN), headers={"Content-Type": kind})
+        headers = {} if kind is None else {"Content-Type": kind}
+        answer = await gateway.public.post(path, content=json.dumps(LOGIN), headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (415, "bad_content_type")
+        assert (
+            answer.json()["reason"] == "Content-Type must be 'application/x-www-form-urlencoded' or 'application/json'"
+        )
 
 
 async def test_a_large_body_is_refused(gateway: Ports) -> None:

@@ -246,6 +246,22 @@ async def test_the_rest_of_the_server_is_couchdbs_or_said_not_to_be_there(server
             assert (await upstream.get("/")).json()["uuid"] != welcome["uuid"], "the gateway is a server of its own"
 
 
+async def test_couchdbs_refusals_that_depend_on_what_is_there(server: Server) -> None:
+    name = await server.make()
+    again = await server.ask("PUT", f"/{name}?partitioned=true")
+    assert (again.status_code, again.json()["reason"]) == (412, EXISTS)
+    for method in ("POST", "GET"):
+        gone = await server.ask(method, f"/{name}/_temp_view", json={"map": "function (doc) { emit(doc._id); }"})
+        assert (gone.status_code, gone.json()["error"]) == (410, "gone")
+        assert gone.json()["reason"] == "Temporary views are not supported in CouchDB"
+    # A name that no database can have is not there for server admins, and not for others to know.
+    for path in ("/_nothing", "/_nothing/_all_docs"):
+        assert (await server.ask("GET", path)).status_code == 404
+        async with client(server.url) as nobody:
+            refused = await nobody.get(path)
+        assert (refused.status_code, refused.json()["reason"]) == (401, "You are not a server admin.")
+
+
 # The end of a database
 
 

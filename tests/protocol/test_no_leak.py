@@ -294,6 +294,10 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
     "/{db}/_missing_revs": lambda: _revs_diff("/_missing_revs"),
     "/{db}/_ensure_full_commit": lambda: [Probe("POST", "/_ensure_full_commit", body={})],
     "/{db}/_find": _find,
+    "/{db}/_temp_view": lambda: [
+        Probe(method, "/_temp_view", body={"map": "function (doc) { emit(doc._id); }"})
+        for method in ("GET", "PUT", "POST", "DELETE")
+    ],
     "/{db}/_security": lambda: _each("/_security", {}),
     "/{db}/_revs_limit": lambda: _each("/_revs_limit", {}),
     "/{db}/_all_docs/queries": lambda: _queries("/_all_docs/queries"),
