@@ -318,10 +318,15 @@ _HEADERS: Final = (
 _DESTINATIONS: Final = ("new-3", f"a?rev={REV}", "", "%", "_design/c", "_local/c", "http://x/y/z", "é", "?rev=", "_x")
 
 
+def requests(database: str, port: str, whose: frozenset[str]) -> st.SearchStrategy[Request]:
+    """Requests to the gateway, mostly of one database, and mostly of what is for these at this port."""
+    operations = _mostly(_operations_for(port, whose), st.sampled_from(OPERATIONS))
+    return operations.flatmap(lambda operation: request_to(operation, database))
+
+
 @st.composite
-def requests(draw: st.DrawFn, database: str, port: str, whose: frozenset[str]) -> Request:
-    """A request to the gateway, mostly of one database, and mostly of what is for these at this port."""
-    operation = draw(_mostly(_operations_for(port, whose), st.sampled_from(OPERATIONS)))
+def request_to(draw: st.DrawFn, operation: Operation, database: str) -> Request:
+    """A request to this operation."""
     method = operation.method
     other = draw(st.integers(0, 29))
     if operation.path == "/{db}" or other > 4:
@@ -345,5 +350,9 @@ def requests(draw: st.DrawFn, database: str, port: str, whose: frozenset[str]) -
 
 @cache
 def _operations_for(port: str, whose: frozenset[str]) -> st.SearchStrategy[Operation]:
-    theirs = [one for one in OPERATIONS if one.whose in whose and port in one.ports]
-    return st.sampled_from([one for one in theirs for _ in range(one.weight)])
+    return st.sampled_from([one for one in operations_for(port, whose) for _ in range(one.weight)])
+
+
+def operations_for(port: str, whose: frozenset[str]) -> list[Operation]:
+    """What is for these at this port."""
+    return [one for one in OPERATIONS if one.whose in whose and port in one.ports]
