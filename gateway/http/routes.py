@@ -118,7 +118,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _user(_POST, "/{db}/_revs_diff", bulk.revs_diff),
     _user(_POST, "/{db}/_missing_revs", bulk.missing_revs),
     _user(_POST, "/{db}/_find", database_routes.find),
-    _user(_ANY, "/{db}/_temp_view", database_routes.temp_view),
+    Route(_ANY, "/{db}/_temp_view", database_routes.temp_view, "user", refuses=410),
     # Local documents
     _user(_GET_POST, "/{db}/_local_docs", all_docs.local_docs, all_docs.PARAMETERS),
     _user(_POST, "/{db}/_local_docs/queries", all_docs.local_docs_queries, all_docs.PARAMETERS),
