@@ -199,6 +199,7 @@ EMBEDDED_VIEW_PROCESSES_COUNT: Final = 4  # of one embedded server, each for one
 EMBEDDED_VIEW_BATCH_DOCUMENTS_COUNT: Final = 500  # mapped and stored at once
 EMBEDDED_VIEW_BATCH_BYTES: Final = 4_000_000
 EMBEDDED_FUNCTION_REVISIONS_COUNT: Final = 20  # in `_revisions` of what filters see, and of oldDoc, as in CouchDB
+EMBEDDED_UPDATE_BODY_BYTES: Final = 8_000_000  # of a request to an update function
 EMBEDDED_VALIDATION_FAILURES_COUNT: Final = 3  # runaways in one write; what is left of it has the same error, unasked
 EMBEDDED_VIEW_REDUCE_SECONDS: Final = 60.0  # wall time of the reductions of one query
 EMBEDDED_VIEW_CALL_ROWS_COUNT: Final = 500  # rows given to one call of a reduce function

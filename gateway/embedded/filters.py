@@ -19,7 +19,7 @@ from gateway.embedded import reading
 from gateway.embedded.reading import DocOptions, Found
 from gateway.embedded.views.builder import LANGUAGES
 from gateway.embedded.views.design import LANGUAGE
-from gateway.embedded.views.failures import failure
+from gateway.embedded.views.failures import named_failure
 from gateway.embedded.views.scripts import Script, Scripts
 from gateway.embedded.writer import Row
 from gateway.errors import BadRequest, Deleted, NotFound, NotImplementedUpstream
@@ -30,20 +30,18 @@ _LEAF = DocOptions(revs=True)
 
 
 @dataclass(frozen=True, slots=True)
-class FilterName:
-    """`designname/name`: a member of `filters`, or a view."""
+class FunctionName:
+    """`designname/name`: a function and where it is in its design document."""
 
     design: str
-    name: str
-    of_view: bool
+    path: tuple[str, ...]
 
     @property
-    def path(self) -> tuple[str, ...]:
-        """Where the function is in its design document."""
-        return ("views", self.name, "map") if self.of_view else ("filters", self.name)
+    def of_view(self) -> bool:
+        return self.path[0] == "views"
 
 
-def filter_name(given: str, view: str | None) -> FilterName:
+def filter_name(given: str, view: str | None) -> FunctionName:
     """What the parameters `filter` and `view` name. Raises BadRequest with CouchDB's reasons."""
     if given == "_view":
         if not view:
@@ -51,20 +49,20 @@ def filter_name(given: str, view: str | None) -> FilterName:
         parts = _parts(view)
         if len(parts) != 2:
             raise BadRequest("`view` must be of the form `designname/viewname`")
-        return FilterName(parts[0], parts[1], True)
+        return FunctionName(parts[0], ("views", parts[1], "map"))
     if given.startswith("_"):
         raise BadRequest("unknown builtin filter name")
     parts = _parts(given)
     if len(parts) != 2:
         raise BadRequest("`filter` must be of the form `designname/filtername`")
-    return FilterName(parts[0], parts[1], False)
+    return FunctionName(parts[0], ("filters", parts[1]))
 
 
 def _parts(text: str) -> list[str]:
     return [unquote(part) for part in text.split("/") if part]
 
 
-def read_function(connection: sqlite3.Connection, named: FilterName) -> Script:
+def read_function(connection: sqlite3.Connection, named: FunctionName) -> Script:
     """The design document, ready to be run. Raises NotFound, Deleted, NotImplementedUpstream for other languages."""
     id = f"_design/{named.design}"
     row = connection.execute(
@@ -107,7 +105,7 @@ class Filter:
     after: bytes
 
     @classmethod
-    def make(cls, database: str, scripts: Scripts, script: Script, named: FilterName, request: Document) -> Filter:
+    def make(cls, database: str, scripts: Scripts, script: Script, named: FunctionName, request: Document) -> Filter:
         """`request` is what a filter function is given beside the document."""
         path = ascii_json(named.path)
         if named.of_view:
@@ -125,7 +123,7 @@ class Filter:
                 log.info("%s: %s: %s", self.database, self.script.id, text)
             if "error" in answer:
                 log.warning("%s: %s: the filter failed: %s", self.database, self.script.id, answer["error"])
-                raise failure(answer["error"])
+                raise named_failure(answer["error"])
             if answer["passes"]:
                 found.setdefault(seq, []).append(rev)
         return found

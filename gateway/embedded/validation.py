@@ -28,7 +28,7 @@ from gateway.embedded.reading import Found
 from gateway.embedded.tree import NO_BODY
 from gateway.embedded.views.builder import LANGUAGES
 from gateway.embedded.views.design import LANGUAGE
-from gateway.embedded.views.failures import failure
+from gateway.embedded.views.failures import failure, whole
 from gateway.embedded.views.scripts import Script, Scripts
 from gateway.embedded.writer import Row
 from gateway.errors import Conflict, MissingStub
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _EXEMPT: Final = ("_design/", "_local/")
+_IN_THREAD_BYTES: Final = 16_384  # more of answers is parsed in a thread
 _SETTLED: Final = ("forbidden", "unauthorized")
 
 
@@ -124,9 +125,11 @@ class Validation:
             left = prepared.questions
             while left:
                 lines = await self._scripts.call(script, [one.line for one in left])
+                small = sum(map(len, lines)) < _IN_THREAD_BYTES
+                answers = _parsed(lines) if small else await self._database.readers.work(partial(_parsed, lines))
                 refusal: tuple[str, str] | None = None
-                for one, line in zip(left, lines, strict=False):
-                    if (refusal := self._refusal(script, docs[one.at].id, line)) is not None:
+                for one, answer in zip(left, answers, strict=False):
+                    if (refusal := self._refusal(script, docs[one.at].id, answer)) is not None:
                         results[one.at] = WriteResult(docs[one.at].id, None, *refusal)
                 left = left[len(lines) :]
                 if not left or refusal is None:
@@ -137,16 +140,15 @@ class Validation:
                     return results | {at: WriteResult(docs[at].id, None, *refusal) for at in unasked}
         return results
 
-    def _refusal(self, script: Script, id: str, line: bytes) -> tuple[str, str] | None:
+    def _refusal(self, script: Script, id: str, answer: Document) -> tuple[str, str] | None:
         """(error, reason) of an answer of viewfn/worker.py."""
-        answer = json.loads(line)
         for text in answer.get("logs", ()):
             log.info("%s: %s: %s", self._database.name, script.id, text)
         if "refused" in answer:
-            return _said(json.loads(answer["refused"]))
+            return _said(answer["refused"])
         if "failed" in answer:
             name, reason = answer["failed"]
-            found = (name, reason)
+            found = (whole(name), whole(reason))
         elif "error" in answer:
             error = failure(answer["error"])
             found = (error.name, error.reason)
@@ -154,6 +156,10 @@ class Validation:
             return None
         log.warning("%s: validate_doc_update failed for document %s: %s", self._database.name, id, found)
         return found
+
+
+def _parsed(lines: Sequence[bytes]) -> list[Document]:
+    return [json.loads(line) for line in lines]
 
 
 def _said(thrown: Any) -> tuple[str, str]:
@@ -168,7 +174,7 @@ def _said(thrown: Any) -> tuple[str, str]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _read_rules(connection: sqlite3.Connection) -> _Rules | None:

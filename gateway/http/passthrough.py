@@ -24,6 +24,7 @@ _SENT: Final = (
 _RETURNED: Final = (
     *("content-type", "content-encoding", "content-range", "content-md5"),
     *("accept-ranges", "etag", "cache-control", "last-modified", "vary"),
+    *("x-couch-update-newrev", "x-couch-id"),
 )
 
 # The filter of channel-filtered pulls. CouchDB's replicator reads it only to name its checkpoint, so it never changes:

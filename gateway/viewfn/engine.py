@@ -45,10 +45,11 @@ class ViewEngine(Sandbox):
 
     def run(self, *texts: str) -> tuple[str, bool]:
         """The answer to `map, doc`, `reduce, number, keys, values` or `rereduce, number, "", values`; for the first of
-        `designs` to `filter, path, doc, req` and `emits, path, doc`, for all to `validate, doc, old, user, security`.
+        `designs` to `filter, path, doc, req`, `emits, path, doc` and `update, path, doc, req`, for all of them to
+        `validate, doc, old, user, security`.
 
-        Answers are `{"rows"}`, `{"value"}`, `{"overflow"}`, `{"passes"}`, `{"refused"}`, `{"failed"}`, `{}` (valid) or
-        `{"error"}`; and whether this engine may be used again.
+        Answers are `{"rows"}`, `{"value"}`, `{"overflow"}`, `{"passes"}`, `{"doc", "response"}`, `{"refused"}`,
+        `{"failed"}`, `{}` (valid) or `{"error"}`; and whether this engine may be used again.
         """
         answer, reusable = self._call(self._entry, texts, sum(map(len, texts)))
         return answer, reusable and not answer.startswith('{"error":["memory"]')

@@ -1,6 +1,6 @@
 // What the functions of a design document find around them. Evaluated once in each fresh context, with the limits; its
-// answer is the entry: `define` takes the functions, then `map`, `reduce`, `rereduce`, `filter`, `emits` and `validate`
-// answer one JSON text each.
+// answer is the entry: `define` takes the functions, then `map`, `reduce`, `rereduce`, `filter`, `emits`, `update` and
+// `validate` answer one JSON text each.
 //
 // Unlike a sync function, a design document's functions share one context from document to document, as in CouchDB:
 // only administrators write them. All that they can reach here is language and the API below.
@@ -225,6 +225,24 @@
     }
   }
 
+  // `{doc, response}`, both as the function returned them; a text is the body of a response.
+  function update(path, doc, req) {
+    const run = member(designs[0], path);
+    try {
+      const result = run.call(designs[0].place.value, JSON.parse(doc), JSON.parse(req));
+      const response = typeof result[1] === "string" ? { body: result[1] } : result[1];
+      if (typeof response !== "object" || response === null || Array.isArray(response)) {
+        throw ["error", "render_error", "undefined response from update function"];
+      }
+      return { doc: result[0], response };
+    } catch (thrown) {
+      const error = failed(thrown);
+      const object = Object(thrown);
+      if (Array.isArray(thrown) || (object.error && object.reason)) throw error;
+      throw named("render_error", "function raised error: " + printed(thrown) + " \nstacktrace: " + printed(object.stack));
+    }
+  }
+
   // What the first `validate_doc_update` says that does not take the document: what it threw, or how it failed.
   function validate(doc, old, user, security) {
     for (const design of designs) {
@@ -235,7 +253,7 @@
       } catch (thrown) {
         survive(thrown, " with doc._id " + given[0]._id);
         if (Object(thrown).name && Object(thrown).stack) return { failed: [printed(thrown.name), printed(thrown)] };
-        if (thrown !== 1 && thrown !== true) return { refused: text(thrown) };
+        if (thrown !== 1 && thrown !== true) return { refused: JSON.parse(text(thrown)) };
       }
     }
     return {};
@@ -248,6 +266,7 @@
       if (kind === "map") said = map(args[0]);
       else if (kind === "filter") said = filter(...args);
       else if (kind === "emits") said = emits(...args);
+      else if (kind === "update") said = update(...args);
       else if (kind === "validate") said = validate(...args);
       else said = reduce(Number(args[0]), args[1], args[2], kind === "rereduce");
     } catch (thrown) {

@@ -198,6 +198,7 @@ async def test_what_is_no_filter_is_named(
         ),
         ("function (doc) { throw {forbidden: 'x'}; }", "unnamed_error", '{"forbidden":"x"}'),
         ("function (doc) { throw ['error', 'mine', 'why']; }", "mine", "why"),
+        ("function (doc) { throw ['error', 'mine', '\\ud800']; }", "mine", "?"),
         (
             "function (doc) { const a = []; for (;;) a.push(new Array(100000).fill(0)); }",
             "InternalError",

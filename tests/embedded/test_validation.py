@@ -170,6 +170,7 @@ async def test_the_functions_are_known_again_after_a_restart(tmp_path: Path) -> 
         ("function (doc) { throw {other: 'said'}; }", "unknown_error", "said"),
         ("function (doc) { throw {forbidden: {deep: [1]}}; }", "forbidden", '{"deep": [1]}'),
         ("function (doc) { throw [1, 2]; }", "unknown_error", "[1, 2]"),
+        ("function (doc) { throw {forbidden: 'half \\ud800'}; }", "forbidden", "half ?"),
         (
             "function (doc) { const a = []; for (;;) a.push(new Array(100000).fill(0)); }",
             "InternalError",

@@ -100,3 +100,17 @@ async def test_administrators_have_filter_functions_and_users_have_none(notes: P
     for params in (asked, {"filter": "_view", "view": f"{name}/some"}):
         assert await ann.status("GET", "/_changes", params=params) in (400, 501)
     await admin.delete(id, rev)
+
+
+async def test_administrators_run_update_functions_and_what_they_store_is_routed(notes: Place) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    id, made = f"_design/{notes.name('app')}", notes.name("made")
+    function = f"function (doc, req) {{ return [{{_id: req.id, channels: ['{notes.name('a')}']}}, 'made']; }}"
+    rev = (await admin.http.put(f"/{id}", json={"updates": {"make": function}})).json()["rev"]
+    assert await ann.status("POST", f"/{id}/_update/make/{made}") == 403
+    answer = await admin.http.post(f"/{id}/_update/make/{made}")
+    assert (answer.status_code, answer.text) == (201, "made")
+    async with ann.following() as lines:
+        row = await lines.row()
+    assert (row["id"], row["changes"]) == (made, [{"rev": answer.headers["x-couch-update-newrev"]}])
+    await admin.delete(id, rev)

@@ -16,7 +16,7 @@ from gateway.couch.upstream import Document, Idle, UpstreamResponse
 from gateway.embedded import reading
 from gateway.embedded.changes import count_after, rows_after
 from gateway.embedded.database import EmbeddedDatabase
-from gateway.embedded.filters import Candidate, Filter, FilterName, candidates, filter_name, read_function
+from gateway.embedded.filters import Candidate, Filter, FunctionName, candidates, filter_name, read_function
 from gateway.embedded.http.document_routes import doc_options
 from gateway.embedded.http.message import MISSING, Missing, Params, Request, raw, stream
 from gateway.embedded.http.request_object import request_object
@@ -187,7 +187,7 @@ def _filter(params: Params, body: dict[str, Any]) -> tuple[frozenset[str] | None
     return None, MISSING, False
 
 
-def _function(params: Params) -> FilterName | None:
+def _function(params: Params) -> FunctionName | None:
     """The function that `filter=` names. Raises BadRequest."""
     name = params.get("filter") or ""
     return None if name.strip("/") in _BUILTIN else filter_name(name, params.get("view"))

@@ -17,6 +17,7 @@ from gateway.embedded.http import (
     find_routes,
     listing_routes,
     server_routes,
+    update_routes,
     view_routes,
 )
 from gateway.embedded.http.message import BodyFailed, Params, Request, answer
@@ -73,6 +74,7 @@ COMPACT_VIEWS: Methods = {"POST": view_routes.compact}
 VIEW: Methods = {"GET": view_routes.get, "POST": view_routes.post}
 VIEW_QUERIES: Methods = {"POST": view_routes.queries}
 VIEW_INFO: Methods = {"GET": view_routes.info}
+UPDATE: Methods = {"POST": update_routes.update, "PUT": update_routes.update, "DELETE": update_routes.update}
 INDEX: Methods = {"DELETE": find_routes.delete_index}
 DOCUMENT: Methods = {
     "GET": document_routes.get,
@@ -135,6 +137,8 @@ def _design_function(rest: tuple[str, ...]) -> Methods:
         return VIEW_QUERIES
     if kind == "_info" and not names:
         return VIEW_INFO
+    if kind == "_update" and names:
+        return UPDATE
     if kind == "_view":
         raise NotFound("missing_named_view")
     raise NotImplementedUpstream(f"the embedded server runs no design functions ({kind})")

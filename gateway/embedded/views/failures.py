@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.errors import GatewayError
+from gateway.errors import BadRequest, Conflict, Forbidden, GatewayError, NotFound, Unauthorized
+
+_NAMED: Mapping[str, type[GatewayError]] = {
+    "bad_request": BadRequest,
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
+    "not_found": NotFound,
+    "conflict": Conflict,
+}
+
+
+def whole(text: str) -> str:
+    """Half surrogate pairs, which JavaScript allows and JSON in UTF-8 does not, become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class ViewFailed(GatewayError):
     """A view's function passed its limits, was given what it cannot take, or gave up: CouchDB's error for it."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.name = name
+        super().__init__(whole(reason))
+        self.name = whole(name)
 
     def body(self) -> dict[str, Any]:
         return super().body() | {"error": self.name}
@@ -31,3 +44,10 @@ def failure(error: Sequence[str]) -> ViewFailed:
     if kind == "stack":
         return ViewFailed("RangeError", "Maximum call stack size exceeded")
     return ViewFailed("unnamed_error", error[1] if len(error) > 1 else kind)
+
+
+def named_failure(error: Sequence[str]) -> GatewayError:
+    """The same for functions that are called by a request: some names of errors have statuses (chttpd:error_info)."""
+    if error[0] == "named" and error[1] in _NAMED:
+        return _NAMED[error[1]](whole(error[2]))
+    return failure(error)
