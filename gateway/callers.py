@@ -35,5 +35,14 @@ class Caller:
         return f"user:{self.user}" if self.user is not None else f"admin:{self.admin}"
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLogin:
+    """A user of the server who gave the password of this hash."""
+
+    name: str
+    roles: tuple[str, ...]
+    password_hash: str = field(repr=False)
+
+
 def administrator(name: str = "admin", session: Session | None = None) -> Caller:
     return Caller(None, name, session=session)

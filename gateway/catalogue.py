@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from gateway import limits
+from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
 from gateway.couch.upstream import Upstream, UpstreamResponse
 from gateway.database import Database
@@ -52,6 +53,7 @@ class Catalogue:
         serving: MutableMapping[str, Database],
         open_database: Callable[[DatabaseSettings], Awaitable[Database]],
         passwords: Passwords,
+        credentials: Credentials,
         dropped: Callable[[str], None],
     ) -> None:
         """`serving` are the databases by name, to which those made here are added.
@@ -70,7 +72,7 @@ class Catalogue:
         self._changing: set[asyncio.Task[Any]] = set()
         self._sweeping: asyncio.Task[None] | None = None
         self.uuid = ""
-        self.users = ServerUsers(store, passwords, serving)
+        self.users = ServerUsers(store, passwords, credentials, serving)
 
     async def start(self) -> None:
         """Open what was made by request, and finish what was interrupted. Raises GatewayError."""

@@ -149,6 +149,7 @@ SESSION_SECONDS_MAX: Final = 31 * 86_400
 SESSIONS_COUNT: Final = 100_000  # stored, of all users
 SESSIONS_OF_USER_COUNT: Final = 1_000  # of one user; one more ends the one with the least time left
 SESSIONS_OF_ADMINS_COUNT: Final = 1_000  # of all admins, in memory
+SESSIONS_MEMBERLESS_COUNT: Final = 1_000  # of all users of the server who are of no database, in memory
 SESSIONS_KEPT_COUNT: Final = 25_000  # kept in memory, beside those with running requests
 SESSION_SWEEP_SECONDS: Final = 1.0  # between looks at whose time is over, and what was renewed
 SESSION_HOUSEKEEPING_SECONDS: Final = 60.0  # between removals of what is over from the store

@@ -160,7 +160,15 @@ class Server:
             for database in self._settings.databases.values():
                 self._open.by_name[database.name] = await open_database(database)
             self._catalogue = Catalogue(
-                *(self._settings, store, upstream, self._open.by_name, open_database, self._passwords),
+                *(
+                    self._settings,
+                    store,
+                    upstream,
+                    self._open.by_name,
+                    open_database,
+                    self._passwords,
+                    self._credentials,
+                ),
                 self._sessions.end_database,
             )
             await self._catalogue.start()

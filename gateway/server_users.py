@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway import limits
+from gateway.auth.credentials import Credentials
 from gateway.auth.passwords import Passwords
 from gateway.auth.rules import password_problem
+from gateway.callers import ServerLogin
 from gateway.database import Database
 from gateway.errors import BadRequest, Conflict, Deleted, Forbidden, IllegalName, NotFound, TooLarge
 from gateway.json_text import encode
@@ -20,6 +22,7 @@ from gateway.model.revisions import next_rev
 from gateway.store.protocol import MetadataStore, ServerUser
 
 PREFIX: Final = "org.couchdb.user:"
+_REALM: Final = "_users"  # no database has this name
 SCHEME: Final = "argon2id"
 _HASHES: Final = ("derived_key", "salt", "iterations", "pbkdf2_prf", "password_sha")
 
@@ -27,9 +30,16 @@ _HASHES: Final = ("derived_key", "salt", "iterations", "pbkdf2_prf", "password_s
 class ServerUsers:
     """All documents of `_users`."""
 
-    def __init__(self, store: MetadataStore, passwords: Passwords, serving: Mapping[str, Database]) -> None:
+    def __init__(
+        self,
+        store: MetadataStore,
+        passwords: Passwords,
+        credentials: Credentials,
+        serving: Mapping[str, Database],
+    ) -> None:
         self._store = store
         self._passwords = passwords
+        self._credentials = credentials
         self._serving = serving
 
     async def get(self, doc_id: str, rev: str | None = None) -> dict[str, Any]:
@@ -44,6 +54,21 @@ class ServerUsers:
     async def all(self) -> list[dict[str, Any]]:
         """Every document, by id."""
         return [_shown(user) for user in await self._store.server_users()]
+
+    async def login(self, name: str, password: str) -> ServerLogin | None:
+        """The user whose password this is, a member of any database or not.
+
+        Takes as long for a name that is not there. Raises Unavailable when too many passwords are being checked.
+        """
+        user = await self._store.server_user(name)
+        stored = user.password if user is not None and not user.deleted else None
+        verdict = await self._credentials.verify(_REALM, name, password, stored)
+        return _login(user) if verdict.ok else None
+
+    async def resume(self, name: str, password_hash: str) -> ServerLogin | None:
+        """The user who had this hash of a password at the login, if it is still the one."""
+        found = _login(await self._store.server_user(name))
+        return found if found is not None and found.password_hash == password_hash else None
 
     async def put(self, doc: Mapping[str, Any]) -> str:
         """Store a document with its `_id`; the new revision. When it is answered, every database goes by it.
@@ -80,6 +105,12 @@ class ServerUsers:
         if problem := password_problem(password):
             raise BadRequest(problem)
         return await self._passwords.hash_password(password)
+
+
+def _login(user: ServerUser | None) -> ServerLogin | None:
+    if user is None or user.deleted or user.password is None:
+        return None
+    return ServerLogin(user.name, tuple(user.body.get("roles", ())), user.password)
 
 
 def _name_of(doc_id: str) -> str:

@@ -43,7 +43,7 @@ ALLOWED = {
         "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
         "users",
     },
-    "server_users": BASE | {"model", "auth", "store", "database"},
+    "server_users": BASE | {"model", "auth", "store", "database", "callers"},
     "catalogue": BASE | {"model", "couch", "store", "auth", "settings", "database", "server_users"},
     "http": BASE | {"model", "mango", "auth", "database", "catalogue", "queries", "callers"},
     "logins": BASE | {"model", "store", "database", "callers"},

@@ -1,7 +1,8 @@
 """Sessions: what stands behind the cookie of a client that logged in.
 
 A token is 256 random bits; only its SHA-256 is kept. Sessions of users are in the metadata store and outlive a restart,
-those of server admins are in memory only. A session in use costs no read of the store.
+those of server admins, and of users of the server who are of no database, are in memory only. A session in use costs no
+read of the store.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class Session:
     """One login that goes on. There is one object for one token, so who holds it sees its end.
 
     `logins`: for each database in which it is a user, the user's login_seq it was made at. `admin`: it is a server
-    admin.
+    admin. `password_hash`: it is a user of the server who was of no database, with the password of this hash.
     """
 
-    __slots__ = ("__weakref__", "admin", "expires_at", "logins", "name", "over", "token", "ttl_s")
+    __slots__ = ("__weakref__", "admin", "expires_at", "logins", "name", "over", "password_hash", "token", "ttl_s")
 
     def __init__(
         self, token: bytes, name: str, logins: Mapping[str, int], ttl_s: float, expires_at: float, *, admin: bool
@@ -45,6 +46,7 @@ class Session:
         self.ttl_s = ttl_s
         self.expires_at = expires_at  # unix seconds
         self.admin = admin
+        self.password_hash: str | None = None
         self.over = False
 
     def holds(self, database: str, login_seq: int) -> bool:
@@ -73,6 +75,7 @@ class Sessions:
         self._known: WeakValueDictionary[bytes, Session] = WeakValueDictionary()
         self._recent: OrderedDict[bytes, Session] = OrderedDict()
         self._admins: OrderedDict[bytes, Session] = OrderedDict()
+        self._memberless: OrderedDict[bytes, Session] = OrderedDict()
         self._due: list[tuple[float, bytes]] = []  # a heap: when to look whether the time is over
         self._watched: set[bytes] = set()  # what the heap holds
         self._renewed: dict[bytes, float] = {}  # not yet in the store
@@ -108,6 +111,16 @@ class Sessions:
         while len(self._admins) >= limits.SESSIONS_OF_ADMINS_COUNT:
             self._forget(next(iter(self._admins)))
         self._admins[session.token] = session
+        self._know(session)
+        return token, session
+
+    def create_memberless(self, name: str, password_hash: str) -> tuple[str, Session]:
+        """A session of a user of the server who is of no database. At SESSIONS_MEMBERLESS_COUNT it ends the oldest."""
+        token, session = self._new(name, {}, None, admin=False)
+        session.password_hash = password_hash
+        while len(self._memberless) >= limits.SESSIONS_MEMBERLESS_COUNT:
+            self._forget(next(iter(self._memberless)))
+        self._memberless[session.token] = session
         self._know(session)
         return token, session
 
@@ -148,7 +161,7 @@ class Sessions:
         if session.over or session.expires_at - now >= session.ttl_s * _RENEWED_SHARE:
             return False
         session.expires_at = now + session.ttl_s
-        if not session.admin:
+        if not (session.admin or session.password_hash):
             self._renewed[session.token] = session.expires_at
         return True
 
@@ -189,6 +202,7 @@ class Sessions:
         session = known if known is not None else session
         self._recent.pop(key, None)
         self._admins.pop(key, None)
+        self._memberless.pop(key, None)
         self._renewed.pop(key, None)
         if session is not None and not session.over:
             session.over = True
@@ -204,7 +218,7 @@ class Sessions:
 
     def _keep(self, session: Session) -> None:
         self._know(session)
-        if session.admin:
+        if session.admin or session.password_hash:
             return
         self._recent[session.token] = session
         self._recent.move_to_end(session.token)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from aiohttp import web
 
@@ -59,7 +59,7 @@ class Cors:
 
     def policy(self, request: web.BaseRequest) -> CorsPolicy | None:
         """What holds for the path of a request, malformed ones too; None: no CORS."""
-        name = unquote(request.rel_url.raw_path.lstrip("/").partition("/")[0])
+        name = unquote_plus(request.rel_url.raw_path.lstrip("/").partition("/")[0])
         if not name or name.startswith("_"):
             return self._server
         return self._databases.get(name, self._others)

@@ -1,7 +1,8 @@
 """From a request's raw path to a row of the route table.
 
 Document ids need exact control over the path: it is split on raw slashes first and each segment is decoded then, so
-`%2F` belongs to a segment and `+` is a plus. Nothing here knows a database, so an answer tells nothing about any.
+`%2F` belongs to a segment. `+` is a space, as in CouchDB (its default `decode_plus_to_space`), and `%2B` a plus.
+Nothing here knows a database, so an answer tells nothing about any.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def segments(raw_path: str) -> list[str]:
 
 def _decode(part: str) -> str:
     # aiohttp keeps bytes that are not UTF-8 as surrogates.
-    data = part.encode("utf-8", "surrogateescape")
+    data = part.encode("utf-8", "surrogateescape").replace(b"+", b" ")
     return (unquote_to_bytes(data) if b"%" in data else data).decode("utf-8")
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from aiohttp import web
 
-from gateway.auth.basic import BasicCredentials, parse_basic
+from gateway.auth.basic import BasicCredentials, is_login, parse_basic
 from gateway.auth.local import check_local_request
 from gateway.auth.sessions import Session
 from gateway.callers import Caller, administrator
 from gateway.database import Database
-from gateway.errors import InvalidLogin, SessionOver, Unauthorized, UnknownDatabase
+from gateway.errors import Forbidden, InvalidLogin, SessionOver, Unauthorized, UnknownDatabase
 from gateway.http.call import Gate
 from gateway.http.cookies import check_cookie_may_count, session_token
+
+_NO_MEMBER: Final = "You are not allowed to access this db."  # CouchDB's words
 
 
 async def admit_admin(gate: Gate, request: web.BaseRequest) -> Caller:
@@ -47,8 +51,9 @@ def admin_database(gate: Gate, name: str) -> Database:
 async def admit_user(gate: Gate, request: web.BaseRequest, name: str) -> tuple[Database, Caller]:
     """The database `name` and who asks for it at the public port. `Authorization` wins over a session cookie.
 
-    A database that does not exist refuses like one where the login is wrong. Raises Unauthorized, InvalidLogin,
-    SessionOver, Forbidden, UnsupportedMedia, and UnknownDatabase for an admin who is let in.
+    A database that does not exist refuses like one where the login is wrong, or, to a user of the server, like one
+    that does not have him. Raises Unauthorized, InvalidLogin, SessionOver, Forbidden, UnsupportedMedia, and
+    UnknownDatabase for an admin who is let in.
     """
     credentials = parse_basic(request.headers.get("Authorization"))
     if credentials is not None and await is_admin(gate, credentials):
@@ -62,14 +67,35 @@ async def admit_user(gate: Gate, request: web.BaseRequest, name: str) -> tuple[D
             if database is None:
                 raise SessionOver
             return database, await database.resume(session)
+        if session is not None and session.password_hash is not None:
+            return await _admit_memberless(gate, session, database)
         # A browser sends its cookie to every database, so in one where the session is nobody it is like no cookie.
         if database is None:
             raise Unauthorized
         return database, await database.guest()
-    if database is None:
-        await gate.databases.refuse_login(credentials.name, credentials.password)
-        raise InvalidLogin
-    return database, await database.login(credentials.name, credentials.password)
+    try:
+        if database is None:
+            await gate.databases.refuse_login(credentials.name, credentials.password)
+            raise InvalidLogin
+        return database, await database.login(credentials.name, credentials.password)
+    except InvalidLogin:
+        if is_login(credentials.name, credentials.password) and await gate.catalogue.users.login(
+            credentials.name, credentials.password
+        ):
+            raise Forbidden(_NO_MEMBER) from None
+        raise
+
+
+async def _admit_memberless(gate: Gate, session: Session, database: Database | None) -> tuple[Database, Caller]:
+    """A user of the server who is of no database is the guest, where there is one. Raises SessionOver, Forbidden."""
+    if session.password_hash is None or not await gate.catalogue.users.resume(session.name, session.password_hash):
+        raise SessionOver
+    try:
+        if database is not None:
+            return database, await database.guest()
+    except Unauthorized:
+        pass
+    raise Forbidden(_NO_MEMBER)
 
 
 async def is_admin(gate: Gate, credentials: BasicCredentials) -> bool:

@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway import limits
 from gateway.auth.basic import BasicCredentials, is_login, parse_basic
 from gateway.auth.sessions import Session
-from gateway.callers import Caller, administrator
+from gateway.callers import Caller, ServerLogin, administrator
 from gateway.database import Database
 from gateway.errors import BadParameter, BadRequest, InvalidLogin, NotFound, SessionOver, Unauthorized, UnsupportedMedia
 from gateway.http import cookies
@@ -60,7 +60,10 @@ async def _who(call: Call) -> tuple[str | None, list[str], str | None]:
             return credentials.name, _ADMIN_ROLES, "default"
         logins = [] if gate.name == "admin" else await gate.databases.login(credentials.name, credentials.password)
         if not logins:
-            raise InvalidLogin
+            user = await _server_user(call, credentials)
+            if user is None:
+                raise InvalidLogin
+            return user.name, list(user.roles), "default"
         return credentials.name, await _roles(logins), "default"
     try:
         found = await find_session(gate, call.request)
@@ -71,8 +74,18 @@ async def _who(call: Call) -> tuple[str | None, list[str], str | None]:
     call.session = found
     if found.admin:
         return found.name, _ADMIN_ROLES, "cookie"
+    if found.password_hash is not None:
+        user = await gate.catalogue.users.resume(found.name, found.password_hash)
+        return (user.name, list(user.roles), "cookie") if user is not None else (None, [], None)
     logins = await _resumed(call, found)
     return (found.name, await _roles(logins), "cookie") if logins else (None, [], None)
+
+
+async def _server_user(call: Call, credentials: BasicCredentials) -> ServerLogin | None:
+    """Who can log in although no database has him."""
+    if call.gate.name == "admin" or not is_login(credentials.name, credentials.password):
+        return None
+    return await call.catalogue.users.login(credentials.name, credentials.password)
 
 
 async def _resumed(call: Call, found: Session) -> Logins:
@@ -148,7 +161,11 @@ async def log_in(call: Call) -> web.StreamResponse:
         if gate.name != "admin":
             logins = await gate.databases.login(credentials.name, credentials.password)
     if not logins:
-        return _refused(call, failed)
+        user = await _server_user(call, credentials)
+        if user is None:
+            return _refused(call, failed)
+        token, made = gate.sessions.create_memberless(user.name, user.password_hash)
+        return _logged_in(call, token, made, list(user.roles), after)
     holds = {database.name: caller.login_seq or 0 for database, caller in logins}
     token, made = await gate.sessions.create(credentials.name, holds)
     return _logged_in(call, token, made, await _roles(logins), after)

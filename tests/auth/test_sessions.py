@@ -272,6 +272,24 @@ async def test_one_session_of_an_admin_too_many_ends_the_oldest(place: Place, mo
     assert [session.over for _, session in made] == [True, False, False]
 
 
+async def test_a_session_of_a_user_of_no_database_is_like_an_admins_in_memory_only_and_of_these_users_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SESSIONS_MEMBERLESS_COUNT", 2)
+    _, of_admin = place.sessions.create_admin("ops")
+    made = [place.sessions.create_memberless("bob", "hash") for _ in range(3)]
+    assert [session.over for _, session in made] == [True, False, False]
+    assert not of_admin.over
+    token, session = made[-1]
+    place.now += 100
+    assert place.sessions.renew(session)
+    assert await place.sessions.find(token) is session
+    await place.sessions.end(session)
+    assert await place.sessions.find(token) is None
+    await place.sessions.close()
+    assert place.store.renewed == []
+
+
 async def test_a_session_has_a_time_of_its_own_where_it_was_given_one(place: Place) -> None:
     token, session = await place.sessions.create("ann", {"notes": 1}, ttl_s=5_000)
     place.opened()

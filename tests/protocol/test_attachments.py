@@ -166,7 +166,7 @@ async def test_an_attachment_is_read_through_a_readable_revision_only(notes: Pla
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "dir/sub/file.txt", "dir%2Fsub", "ünï%20cödé%25.txt", "a+b", "x..y", "%F0%9F%93%B7"]
+    "name", ["plain", "dir/sub/file.txt", "dir%2Fsub", "ünï%20cödé%25.txt", "a%2Bb", "x..y", "%F0%9F%93%B7"]
 )
 async def test_attachments_may_have_any_name(notes: Place, name: str) -> None:
     ann = await notes.user("ann", notes.name("a"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from tests.protocol.site import Place, basic
@@ -328,3 +330,16 @@ async def test_an_attachment_cannot_be_taken_from_a_hidden_revision(notes: Place
     answer = await bob.http.put(f"/{doc}", json=body, params={"rev": rev})
     assert answer.status_code == 412
     assert (await ann.get(f"/{doc}"))["_rev"] == rev
+
+
+async def test_a_plus_in_a_path_is_a_space_as_in_couchdb(notes: Place) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    tag, channel = notes.name(""), notes.name("a")
+    for path, doc_id in (("a+b", "a b"), ("a%2Bb", "a+b")):
+        answer = await ann.http.put(f"/{path}{tag}", json={"channels": channel})
+        assert (answer.status_code, answer.json()["id"]) == (201, doc_id + tag)
+        assert answer.headers["Location"].endswith(f"/{quote(doc_id, safe='')}{tag}")
+        for person in (ann, admin):
+            assert (await person.get(f"/{path}{tag}"))["_id"] == doc_id + tag
+    design = await admin.http.put(f"/_design/c+d{tag}", json={})
+    assert (design.status_code, design.json()["id"]) == (201, f"_design/c d{tag}")

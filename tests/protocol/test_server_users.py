@@ -51,13 +51,13 @@ async def test_a_member_gains_access_to_all_channels_of_the_databases_that_name_
     for doc in ({"_id": "a", "channels": ["x"]}, {"_id": "b"}):
         assert (await server.ask("POST", "/notes", json=doc)).status_code == 201
     assert (await put(server, user("bob", "bob-pw"))).status_code == 201
-    assert await sees(server, "notes", "bob", "bob-pw") == 401
+    assert await sees(server, "notes", "bob", "bob-pw") == 403
     await members(server, "notes", "bob")
     assert await sees(server, "notes", "bob", "bob-pw") == ["a", "b"]
     assert await sees(server, "notes", "bob", "wrong") == 401
-    assert await sees(server, "other", "bob", "bob-pw") == 401
+    assert await sees(server, "other", "bob", "bob-pw") == 403
     await members(server, "notes", roles=("staff",))
-    assert await sees(server, "notes", "bob", "bob-pw") == 401
+    assert await sees(server, "notes", "bob", "bob-pw") == 403
     found = (await server.ask("GET", "/_users/org.couchdb.user:bob")).json()
     assert (await put(server, {**found, "roles": ["staff"]})).status_code == 201
     assert await sees(server, "notes", "bob", "bob-pw") == ["a", "b"], "the password is kept where none is given"
@@ -85,7 +85,7 @@ async def test_a_members_feed_ends_with_the_membership_and_with_the_user(server:
             while "error" not in (row := await lines.row()):
                 pass
             assert row["error"] == "unauthorized"
-        assert await sees(server, "notes", "bob", "bob-pw") == 401
+        assert await sees(server, "notes", "bob", "bob-pw") == (403 if end == "the membership" else 401)
 
 
 async def test_a_user_of_the_databases_own_keeps_its_own_password(server: Server) -> None:
@@ -93,7 +93,7 @@ async def test_a_user_of_the_databases_own_keeps_its_own_password(server: Server
     await put(server, user("ann", "server-pw"))
     await members(server, "other", "ann")
     assert await sees(server, "other", "ann", "own-pw") == ["a"]
-    assert await sees(server, "other", "ann", "server-pw") == 401
+    assert await sees(server, "other", "ann", "server-pw") == 403
 
 
 async def test_users_are_documents_with_revisions_and_no_trace_of_the_password(server: Server) -> None:
@@ -161,3 +161,41 @@ async def test_nobody_but_an_administrator_sees_or_makes_a_user(server: Server) 
         assert (await bob.put("/_security", json={})).status_code == 403
         assert (await bob.get("/_revs_limit")).json() == 1000
         assert (await bob.put("/_revs_limit", json=1)).status_code == 403
+
+
+async def test_a_user_of_no_database_logs_in_and_is_let_in_nowhere(server: Server) -> None:
+    first = await put(server, user("bob", "bob-pw", "staff"))
+    async with client(server.url) as bob:
+        login = {"name": "bob", "password": "bob-pw"}
+        assert (await bob.post("/_session", json={**login, "password": "wrong"})).status_code == 401
+        answer = await bob.post("/_session", json=login)
+        assert (answer.status_code, answer.json()) == (200, {"ok": True, "name": "bob", "roles": ["staff"]})
+        said = (await bob.get("/_session")).json()
+        assert said["userCtx"] == {"name": "bob", "roles": ["staff"]}
+        assert said["info"]["authenticated"] == "cookie"
+        for database in ("notes", "no_such_database"):
+            refused = await bob.get(f"/{database}")
+            assert (refused.status_code, refused.json()["reason"]) == (403, "You are not allowed to access this db.")
+        body = user("bob", "another-pw", "staff", _rev=first.json()["rev"])
+        assert (await put(server, body)).status_code == 201
+        assert (await bob.get("/_session")).json()["userCtx"]["name"] is None, "another password ends the login"
+        assert (await bob.get("/notes")).status_code == 401
+    for name, password, status in (("bob", "bob-pw", 401), ("bob", "another-pw", 403), ("eve", "another-pw", 401)):
+        for database in ("notes", "no_such_database"):
+            assert await sees(server, database, name, password) == status
+        async with client(server.url, name, password) as http:
+            assert (await http.get("/_session")).status_code == (200 if status == 403 else 401)
+
+
+async def test_the_cookie_of_a_user_of_no_database_is_the_guest_where_there_is_one(server: Server) -> None:
+    name = await server.make()
+    await put(server, user("bob", "bob-pw"))
+    async with client(server.site.gateway.admin, *OPS) as ops:
+        opened = await ops.put(f"/{name}/_user/GUEST", json={"disabled": False, "admin_channels": ["!"]})
+        assert opened.status_code == 200, opened.text
+    async with client(server.url) as bob:
+        assert (await bob.post("/_session", json={"name": "bob", "password": "bob-pw"})).status_code == 200
+        assert (await bob.get(f"/{name}/_session")).json()["userCtx"]["name"] is None
+        assert (await bob.get(f"/{name}")).status_code == 200
+        assert (await bob.delete("/_session")).status_code == 200
+        assert (await bob.get("/_session")).json()["userCtx"]["name"] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from gateway.couch.upstream import UpstreamResponse
 from gateway.embedded.http import (
@@ -201,11 +201,14 @@ async def handle(
 
 
 def _segments(path: str) -> tuple[str, ...]:
-    """The decoded segments of a path; a trailing slash is none. Raises BadRequest, NotFound for an empty one."""
+    """The decoded segments of a path, where `+` is a space; a trailing slash is none.
+
+    Raises BadRequest, NotFound for an empty one.
+    """
     if not path.strip("/"):
         return ()
     try:
-        parts = tuple(unquote(part, errors="strict") for part in path.lstrip("/").split("/"))
+        parts = tuple(unquote_plus(part, errors="strict") for part in path.lstrip("/").split("/"))
     except UnicodeDecodeError:
         raise BadRequest("the path is not UTF-8") from None
     if parts[-1] == "" and len(parts) < 3:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_plus
 
 from gateway import json_text
 from gateway.couch.upstream import Document, RevisionRef, UpstreamResponse, WriteResult
@@ -349,7 +349,7 @@ def _destination(header: str | None) -> tuple[str, str | None]:
         raise BadRequest("Destination URL must be relative.")
     path, _, query = header.lstrip("/").partition("?")
     rev = Params.parse(query).get("rev")
-    return check_id(unquote(path)), None if rev is None else check_rev(rev)
+    return check_id(unquote_plus(path)), None if rev is None else check_rev(rev)
 
 
 def _stored_attachments(connection: sqlite3.Connection, id: str, rev: str | None) -> dict[str, IncomingAttachment]:
