@@ -1,4 +1,4 @@
-"""`_find`: a scan of the documents in order of their ids, or a bounded sort of those that match."""
+"""`_find`: a scan of the documents in order of their ids, or a bounded sort of those that match (see `indexes`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from gateway import limits
 from gateway.couch.upstream import Document
-from gateway.embedded import reading
+from gateway.embedded import indexes, reading
 from gateway.embedded.reading import DocOptions
 from gateway.errors import BadRequest
 from gateway.mango.ids import ids_of
@@ -18,23 +18,30 @@ from gateway.mango.rows import rows_of
 from gateway.mango.selector import predicate
 
 
-def run(connection: sqlite3.Connection, find: Find, *, indexed: bool) -> bytes:
+def run(connection: sqlite3.Connection, given: Find) -> bytes:
     """The JSON answer. Runs in a reading thread, at most EMBEDDED_FIND_SECONDS."""
     started = time.monotonic()
+    plan = indexes.plan(indexes.stored(connection), given)
+    find = plan.find
     rows = rows_of(find, limits.EMBEDDED_SORT_ROWS_COUNT)
     examined = 0
     if not rows.is_full() and not find.finds_nothing:
         matches = predicate(find.node, limits.EMBEDDED_FIND_SECONDS)
+        has_row = predicate(plan.rows, limits.EMBEDDED_FIND_SECONDS)
         for doc in _docs(connection, find):
-            examined += 1
+            examined += 1 if plan.index is None else has_row(doc)
             if time.monotonic() - started > limits.EMBEDDED_FIND_SECONDS:
                 raise BadRequest(f"the query took longer than {limits.EMBEDDED_FIND_SECONDS:.0f} s")
             if matches(doc):
                 rows.take(doc)
                 if rows.is_full():
                     break
-    found = Found(rows.docs(), rows.bookmark(), examined, (time.monotonic() - started) * 1000)
-    return answer_text(find, found, indexed=indexed)
+    docs = rows.docs()
+    if plan.index is not None and len(docs) == find.limit:
+        examined = find.skip + len(docs)  # CouchDB goes through the index only so far
+    found = Found(docs, rows.bookmark(), examined, (time.monotonic() - started) * 1000)
+    named = plan.index is not None and bool(find.use_index) and plan.index.is_named(find.use_index)
+    return answer_text(find, found, indexed=plan.index is not None, as_named=named)
 
 
 def _docs(connection: sqlite3.Connection, find: Find) -> Iterator[Document]:

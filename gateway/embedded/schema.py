@@ -36,8 +36,6 @@ CREATE TABLE blob (
 CREATE TABLE chunk (blob INTEGER NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (blob, start));
 CREATE TABLE local (id TEXT PRIMARY KEY, rev INTEGER NOT NULL, json BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE purge (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, revs TEXT NOT NULL);
-CREATE TABLE mango_index (ddoc TEXT NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, def TEXT NOT NULL,
-                          PRIMARY KEY (ddoc, name)) WITHOUT ROWID;
 """
 # Made whenever a file is opened, so that files of before have them, too. An index is named by what its rows depend on;
 # the row of `view_index` goes first, its rows a few at a time: its key must not be used again.

@@ -134,7 +134,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _upstream(("GET", "PUT", "DELETE", "COPY"), "/{db}/_design/{design}"),
     _upstream(_ANY, "/{db}/_design/{design}/{rest...}"),
     _upstream(_GET_POST, "/{db}/_index"),
-    _upstream(("DELETE",), "/{db}/_index/{rest...}"),
+    _upstream(("POST", "DELETE"), "/{db}/_index/{rest...}"),
     _upstream(_POST, "/{db}/_explain"),
     _user(_GET, "/{db}/_security", database_routes.security),
     Route(("PUT",), "/{db}/_security", database_routes.set_security, "admin"),

@@ -105,8 +105,11 @@ def make_bookmark(value: Any) -> str:
     return base64.urlsafe_b64encode(json_text.encode(value)).decode()
 
 
-def parse_find(body: Mapping[str, Any]) -> Find:
-    """Raises InvalidQuery with CouchDB's names for what is wrong."""
+def parse_find(body: Mapping[str, Any], *, planned: bool = False) -> Find:
+    """Raises InvalidQuery with CouchDB's names for what is wrong.
+
+    `planned`: an index may give the order yet, so whether the bookmark fits it shows later.
+    """
     values = {name: read(body[name]) for name, read in _OPTIONS.items() if name in body}
     if "selector" not in body:
         raise InvalidQuery("missing_required_key", "Missing required key: selector")
@@ -125,7 +128,8 @@ def parse_find(body: Mapping[str, Any]) -> Find:
         stats=values.get("execution_stats", False),
         use_index=values.get("use_index", ()),
     )
-    find.resume_id() if find.by_id else find.resume_sorted()
+    if not planned:
+        find.resume_id() if find.by_id else find.resume_sorted()
     return find
 
 
@@ -237,8 +241,11 @@ class Found:
     milliseconds: float
 
 
-def answer_text(find: Find, found: Found, *, indexed: bool = False) -> bytes:
-    """The body of the answer, laid out as CouchDB does. `indexed`: an index other than that of the ids served it."""
+def answer_text(find: Find, found: Found, *, indexed: bool = False, as_named: bool = False) -> bytes:
+    """The body of the answer, laid out as CouchDB does.
+
+    `indexed`: an index other than that of the ids served it; `as_named`: the one of `use_index`.
+    """
     members: dict[str, Any] = {"bookmark": found.bookmark}
     if find.stats:
         members["execution_stats"] = {
@@ -249,7 +256,7 @@ def answer_text(find: Find, found: Found, *, indexed: bool = False) -> bytes:
             "execution_time_ms": round(found.milliseconds, 3),
         }
     warnings = []
-    if find.use_index and not indexed:
+    if find.use_index and not as_named:
         warnings.append(_unused(find.use_index))
     if not indexed:
         warnings.append(_NO_INDEX)

@@ -23,7 +23,8 @@ DATABASE = """
 GET _design/x|PUT _design/x|DELETE _design/x|GET _design/x/_info|GET _design/x/_view/y|POST _design/x/_view/y
 GET _design/x/_search/y|GET _design/x/_nouveau/y|GET _design/x/_show/y|GET _design/x/_list/y/z|GET _design/x/_rewrite/
 PUT _design/x/_update/y/z|GET _design/x/attachment|GET _design%2Fx|PUT _design/sync_gateway|DELETE _design/sync_gateway
-POST _index|GET _index|DELETE _index/_design/x/json/y|POST _explain|GET _shards|GET _shards/a|POST _sync_shards
+POST _index|GET _index|DELETE _index/_design/x/json/y|POST _index/_bulk_delete|POST _explain|GET _shards
+GET _shards/a|POST _sync_shards
 POST _compact|POST _compact/x|POST _view_cleanup|PUT _security|POST _purge|GET _purged_infos
 GET _purged_infos_limit|PUT _purged_infos_limit|GET _auto_purge|PUT _revs_limit
 GET _partition/x|GET _partition/x/_all_docs|POST _dbcopy|GET _changes/x|GET _status|COPY _design/x

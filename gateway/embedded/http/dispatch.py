@@ -15,6 +15,7 @@ from gateway.embedded.http import (
     database_routes,
     document_routes,
     find_routes,
+    index_routes,
     listing_routes,
     server_routes,
     update_routes,
@@ -56,7 +57,7 @@ BELOW_DATABASE: Mapping[str, Methods] = {
     "_local_docs": {"GET": listing_routes.local_docs, "POST": listing_routes.local_docs},
     "_find": {"POST": find_routes.find},
     "_explain": {"POST": find_routes.explain},
-    "_index": {"GET": find_routes.indexes, "POST": find_routes.create_index},
+    "_index": {"GET": index_routes.listed, "POST": index_routes.create},
     "_purge": {"POST": database_routes.purge},
     "_purged_infos": {"GET": database_routes.purged_infos},
     "_purged_infos_limit": {
@@ -75,7 +76,8 @@ VIEW: Methods = {"GET": view_routes.get, "POST": view_routes.post}
 VIEW_QUERIES: Methods = {"POST": view_routes.queries}
 VIEW_INFO: Methods = {"GET": view_routes.info}
 UPDATE: Methods = {"POST": update_routes.update, "PUT": update_routes.update, "DELETE": update_routes.update}
-INDEX: Methods = {"DELETE": find_routes.delete_index}
+INDEX: Methods = {"DELETE": index_routes.delete}
+INDEXES: Methods = {"POST": index_routes.bulk_delete}
 DOCUMENT: Methods = {
     "GET": document_routes.get,
     "PUT": document_routes.put,
@@ -151,6 +153,8 @@ def _special(name: str, rest: tuple[str, ...]) -> Methods:
         return QUERIES
     if name == "_index" and (len(rest) == 3 or (len(rest) == 4 and rest[0] == "_design")):
         return INDEX
+    if name == "_index" and rest == ("_bulk_delete",):
+        return INDEXES
     if name == "_compact" and len(rest) == 1:
         return COMPACT_VIEWS
     raise NotImplementedUpstream(f"the embedded server has no {'/'.join((name, *rest))}")
