@@ -21,7 +21,7 @@ run: $(VENV)/.installed ## Install, and start the gateway with a demo database o
 
 .PHONY: test
 test: $(VENV)/.test-installed tests/js/node_modules/.installed ## Every test but the slow ones (PYTEST_ARGS="-k name")
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests that take minutes
