@@ -557,7 +557,7 @@ def _refusal(result: WriteResult) -> GatewayError:
     kinds: dict[str, type[GatewayError]] = {
         "conflict": Conflict,
         "forbidden": Forbidden,
-        "unauthorized": Forbidden,
+        "unauthorized": UnauthorizedBySyncFunction,
         "missing_stub": MissingStub,
         "doc_validation": InvalidDocument,
         "bad_request": InvalidDocument,

@@ -14,6 +14,7 @@ from tests.protocol.site import site_on
 from tests.protocol.test_created_databases import LET_IN, OPS, Server
 from tests.running import client
 
+VALIDATED = {"a": "unauthorized", "b": "forbidden"}
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -94,3 +95,16 @@ async def test_the_query_string_wins_over_the_body_of_all_docs(db: httpx.AsyncCl
     # Each of several queries wins over the query string.
     answer = await db.post("/_all_docs/queries?limit=1", json={"queries": [{"limit": 2}, {}]})
     assert [len(result["rows"]) for result in answer.json()["results"]] == [2, 1]
+
+
+async def test_a_validation_function_says_that_a_write_is_unauthorized(db: httpx.AsyncClient) -> None:
+    function = "function (doc) { if (doc.why) { var error = {}; error[doc.why] = 'no'; throw(error); } }"
+    assert (await db.put("/_design/v", json={"validate_doc_update": function})).status_code == 201
+    assert failure(await db.put("/a", json={"why": "unauthorized"})) == (401, "unauthorized", "no")
+    assert failure(await db.put("/a", json={"why": "forbidden"})) == (403, "forbidden", "no")
+    for more in ({}, {"new_edits": False}):
+        docs = [{"_id": id, "why": why} | ({"_rev": "1-a"} if more else {}) for id, why in VALIDATED.items()]
+        answer = (await db.post("/_bulk_docs", json={"docs": docs, **more})).json()
+        assert {row["id"]: (row["error"], row["reason"]) for row in answer} == {
+            id: (why, "no") for id, why in VALIDATED.items()
+        }
