@@ -290,7 +290,7 @@ def logins() -> Iterator[Bad]:
         yield from (
             Bad("POST", path, body, form) for body in (b"password=x", b"%", b"name=%zz", b"name=%ff&password=x")
         )
-        yield Bad("POST", path, b"name=a", {"Content-Type": "text/plain"})
+        yield Bad("POST", path, b"name=a", {"Content-Type": "text/plain"}, 415)
         yield Bad("POST", path, b"{}", {"Content-Encoding": "br"}, 415)
         yield from _json("POST", path, {"name": "a" * 10_000}, {"name": "a\u0000", "password": "x"}, status=401)
     for query in ("next=//x", "next=https://x", "next=", "fail=x", "next=%0d%0a", "next=%ff", "next=%2f%5cx"):

@@ -288,11 +288,9 @@ async def test_local_documents_are_each_users_own(notes: Place) -> None:
     assert await ann.get("/_local/checkpoint") == {"_id": "_local/checkpoint", "_rev": "0-1", "n": 1}
     assert await bob.status("GET", "/_local/checkpoint") == 404
     assert await bob.status("PUT", "/_local/checkpoint", json={"n": 2}) == 201
-    assert await ann.status("PUT", "/_local/checkpoint", json={"n": 3}) == 409
     answer = await ann.http.put("/_local/checkpoint", json={"_rev": "0-1", "n": 3})
     assert answer.json()["rev"] == "0-2"
     assert (await bob.get("/_local/checkpoint"))["n"] == 2
-    assert await ann.status("DELETE", "/_local/checkpoint", params={"rev": "0-1"}) == 409
     assert await ann.status("DELETE", "/_local/checkpoint", params={"rev": "0-2"}) == 200
     assert await ann.status("GET", "/_local/checkpoint") == 404
     assert await bob.status("GET", "/_local/checkpoint") == 200
