@@ -22,7 +22,7 @@ def open_upstream(url: str, username: str | None = None, password: str | None = 
         if username is not None or password is not None:
             raise ValueError("an embedded upstream has no username and password: nobody else can reach it")
         # Only here: an installation in front of a CouchDB never loads the embedded one.
-        from gateway.embedded.server import EmbeddedServer  # noqa: PLC0415
+        from gateway.embedded.server import EmbeddedServer  # noqa: PLC0415 - only where it is used
 
         return EmbeddedServer(Path(directory))
     return CouchDB(url, username=username, password=password)

@@ -51,7 +51,7 @@ async def changes(call: Call) -> web.StreamResponse:
     # CouchDB does not mind the case of these names.
     given = {name.lower(): value for name, value in call.query.items()}
     if call.caller.is_admin and not is_ours(given, body):
-        return await upstream_changes(call, data or None)
+        return await upstream_changes(call, given.get("feed", "normal"), data or None)
     feed = given.get("feed", body.get("feed"))
     _resume(given, call.header("Last-Event-ID") if feed == "eventsource" else None)
     if feed == "websocket":

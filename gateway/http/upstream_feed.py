@@ -30,9 +30,8 @@ def is_ours(given: Mapping[str, str], body: Mapping[str, Any]) -> bool:
     return any(name in given or name in body for name in _OURS)
 
 
-async def upstream_changes(call: Call, body: bytes | None) -> web.StreamResponse:
-    """Ask the upstream, and pass its answer on. Raises Unavailable when there are too many feeds."""
-    kind = call.query.get("feed", "normal")
+async def upstream_changes(call: Call, kind: str, body: bytes | None) -> web.StreamResponse:
+    """Ask the upstream for a feed of this kind, and pass its answer on. Raises Unavailable when there are too many."""
     source = await ask(call, body=body)
     if kind == "normal" or source.status != 200 or call.is_head:
         return await pass_back(call, source)

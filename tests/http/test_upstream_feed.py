@@ -60,3 +60,10 @@ async def test_a_feed_that_breaks_says_so_in_its_last_line_or_breaks_off(gateway
     gateway.db.upstream.content = Streamed([b'{"results":[\n', OSError("gone")])
     with pytest.raises(httpx.RemoteProtocolError):
         await gateway.admin.get("/notes/_changes?feed=longpoll")
+
+
+async def test_the_names_of_options_may_be_written_in_any_case(gateway: Ports) -> None:
+    gateway.db.upstream = upstream_answer(200, b"")
+    gateway.db.upstream.content = Streamed([b'{"seq":1}\n', OSError("gone")])
+    answer = await gateway.admin.get("/notes/_changes?FEED=continuous")
+    assert set(json.loads(answer.content.splitlines()[-1])) == {"error", "reason", "code"}

@@ -229,7 +229,7 @@ class _Reader:
         return done
 
     async def _passing(self, some: Sequence[Candidate], count: int, position: int) -> _Batch:
-        assert self._query.function is not None  # noqa: S101
+        assert self._query.function is not None  # noqa: S101  only feeds with a function come here
         passed = await self._query.function.passed(some)
         rows = [one.row for one in some]
         return await self._database.reading(
