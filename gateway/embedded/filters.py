@@ -17,12 +17,12 @@ from gateway import limits
 from gateway.couch.upstream import Document
 from gateway.embedded import reading
 from gateway.embedded.reading import DocOptions, Found
-from gateway.embedded.views.builder import LANGUAGES
+from gateway.embedded.views.builder import LANGUAGES, read_winner
 from gateway.embedded.views.design import LANGUAGE
 from gateway.embedded.views.failures import named_failure
 from gateway.embedded.views.scripts import Script, Scripts
 from gateway.embedded.writer import Row
-from gateway.errors import BadRequest, Deleted, NotFound, NotImplementedUpstream
+from gateway.errors import BadRequest, NotFound, NotImplementedUpstream
 
 log = logging.getLogger(__name__)
 _WINNER = DocOptions(revs=True, conflicts=True)
@@ -65,14 +65,7 @@ def _parts(text: str) -> list[str]:
 def read_function(connection: sqlite3.Connection, named: FunctionName) -> Script:
     """The design document, ready to be run. Raises NotFound, Deleted, NotImplementedUpstream for other languages."""
     id = f"_design/{named.design}"
-    row = connection.execute(
-        "SELECT doc.deleted, body.json FROM doc JOIN body ON body.key = doc.body WHERE doc.id = ?", (id,)
-    ).fetchone()
-    if row is None:
-        raise NotFound
-    if row[0]:
-        raise Deleted
-    design = json.loads(row[1])
+    design = read_winner(connection, id)
     language = design.get("language", LANGUAGE)
     if language not in LANGUAGES:
         raise NotImplementedUpstream(f"the embedded server runs no functions in the language {language}")

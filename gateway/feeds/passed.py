@@ -36,6 +36,7 @@ async def passed_on(
             yield chunk
     finally:
         watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)  # whose error, if it had one, counts no more
         wakes.leave(waiter)
 
 

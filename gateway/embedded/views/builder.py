@@ -195,8 +195,8 @@ def _storable(text: str) -> str:
     return whole.encode("utf-8", "replace").decode()
 
 
-def read_design(connection: sqlite3.Connection, id: str) -> Design:
-    """The design document with this id. Raises NotFound, Deleted."""
+def read_winner(connection: sqlite3.Connection, id: str) -> dict[str, Any]:
+    """The body of a document as it is stored now. Raises NotFound, Deleted."""
     row = connection.execute(
         "SELECT doc.deleted, body.json FROM doc JOIN body ON body.key = doc.body WHERE doc.id = ?", (id,)
     ).fetchone()
@@ -204,7 +204,13 @@ def read_design(connection: sqlite3.Connection, id: str) -> Design:
         raise NotFound
     if row[0]:
         raise Deleted
-    return parse(id, json.loads(row[1]))
+    body: dict[str, Any] = json.loads(row[1])
+    return body
+
+
+def read_design(connection: sqlite3.Connection, id: str) -> Design:
+    """The design document with this id. Raises NotFound, Deleted."""
+    return parse(id, read_winner(connection, id))
 
 
 def _signatures(connection: sqlite3.Connection) -> set[str]:
