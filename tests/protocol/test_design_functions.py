@@ -41,7 +41,7 @@ async def test_a_write_that_the_upstreams_validation_refuses_is_forbidden_with_i
             assert (refused.status_code, refused.json()["error"]) == (403, "forbidden")
             assert refused.json()["reason"] == "no good"
             refused = await person.http.put(f"/{id}", json={**mine, "alien": "who?"})
-            assert (refused.status_code, refused.json()["reason"]) == (403, "who?")
+            assert (refused.status_code, refused.json()["reason"]) == (401, "who?")
             results = await person.bulk(
                 {"_id": id + "1", **mine, "bad": "b"},
                 {"_id": id + "2", **mine},
