@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -33,6 +33,7 @@ from gateway.json_text import parse
 from gateway.model.names import check_new_database_name
 from gateway.server_users import ServerUsers
 from gateway.settings.values import DatabaseSettings, Settings
+from gateway.sign_up import SignUp
 from gateway.store.protocol import MetadataStore
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Catalogue:
         self._sweeping: asyncio.Task[None] | None = None
         self.uuid = ""
         self.users = ServerUsers(store, passwords, credentials, serving)
+        self.sign_up: SignUp | None = None
 
     async def start(self) -> None:
         """Open what was made by request, and finish what was interrupted. Raises GatewayError."""
@@ -89,6 +91,14 @@ class Catalogue:
             else:
                 await self._store.note_created(name, None)
         self._begin_sweeping()
+
+    def open_sign_up(self, databases_of: Callable[[str], Awaitable[Sequence[str]]]) -> None:
+        """From now on anybody may make a user of the server. `databases_of` a user name."""
+
+        async def is_taken(name: str) -> bool:
+            return bool(await databases_of(name))
+
+        self.sign_up = SignUp(self.users, admins=frozenset(self._settings.admins), is_taken=is_taken)
 
     async def close(self) -> None:
         """Wait for what is being made or deleted."""

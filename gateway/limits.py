@@ -168,6 +168,9 @@ SWEEP_ROWS_COUNT: Final = 500  # documents of a deleted database that one transa
 SERVER_USERS_COUNT: Final = 100_000  # documents of _users, deleted ones among them
 SERVER_USER_BYTES: Final = 65_536  # one of them
 SECURITY_BYTES: Final = 1_000_000  # a _security object, as CouchDB's
+SIGN_UP_BYTES: Final = 16_384  # the request of one who is no administrator
+SIGN_UPS_OF_ADDRESS_COUNT: Final = 20  # attempts within a minute from one IPv4 address, or IPv6 network of 64 bits
+SIGN_UPS_COUNT: Final = 600  # attempts within a minute
 UUIDS_COUNT: Final = 1_000  # of one _uuids, as CouchDB's max_count
 DBS_INFO_COUNT: Final = 100  # keys of one _dbs_info, as CouchDB's max_db_number_for_dbs_info_req
 COPY_ATTACHMENTS_BYTES: Final = 16_000_000  # of the document that COPY takes along, held in memory
@@ -227,6 +230,7 @@ def check() -> None:
         "the embedded upstream takes what the gateway takes": ATTACHMENT_BYTES <= EMBEDDED_ATTACHMENT_BYTES,
         "one upstream batch may wait": UPSTREAM_BATCH_BYTES <= UPSTREAM_WAITING_BYTES,
         "a session lasts longer than a look at it": SESSION_SECONDS_MIN >= 5 * SESSION_SWEEP_SECONDS,
+        "a password fits into a sign-up": SIGN_UP_BYTES >= 12 * PASSWORD_CHARACTERS,
         "a password fits into a login": LOGIN_BODY_BYTES >= 12 * PASSWORD_CHARACTERS,
         "an answer compressed in the event loop is a short one": COMPRESSED_ANSWER_BYTES_MIN
         <= COMPRESSED_INLINE_BYTES

@@ -172,6 +172,8 @@ class Server:
                 self._sessions.end_database,
             )
             await self._catalogue.start()
+            if self._settings.public.sign_up:
+                self._catalogue.open_sign_up(self._store.sessions.databases_of)
             await self._listen(self._sessions, self._catalogue)
         except StoreError as error:
             raise StartError(str(error)) from error

@@ -28,6 +28,7 @@ def whose(route: Route) -> str:
     if route.listeners in (("admin",), ("metrics",)):
         return f"{route.listeners[0]} port"
     whom = {"public": "anybody", "user": "users", "admin": "administrators", "server": "administrators"}
+    whom["own"] = "administrators; with sign-up, each user his own"
     return whom[route.policy]
 
 

@@ -135,6 +135,10 @@ class TestWhatItGives:
         text = SMALL + 'sessions: {timeout_s: 60, same_site: strict, secure: "${SECURE:-auto}"}\n'
         assert read(tmp_path, text).sessions == SessionSettings(60, "strict", secure=False)
 
+    def test_sign_up_is_off_unless_it_is_switched_on(self, tmp_path: Path) -> None:
+        assert not read(tmp_path, SMALL).public.sign_up
+        assert read(tmp_path, SMALL + "public: {sign_up: true}\n").public.sign_up
+
     def test_the_time_to_stop_is_configured(self, tmp_path: Path) -> None:
         assert read(tmp_path, SMALL).shutdown.drain_s == 10
         assert read(tmp_path, SMALL + 'shutdown: {drain_s: "${DRAIN:-25}"}\n').shutdown.drain_s == 25
@@ -364,7 +368,7 @@ class TestProblems:
 
     def test_a_key_in_no_way_like_a_known_one_gets_the_list(self, tmp_path: Path) -> None:
         found = problems(tmp_path, SMALL + "public: {zzz: 1}")
-        assert texts(found) == {"public.zzz": "this key is not known; here may be allow_admins"}
+        assert texts(found) == {"public.zzz": "this key is not known; here may be allow_admins, sign_up"}
 
     @pytest.mark.parametrize(
         ("text", "place", "said"),

@@ -33,9 +33,22 @@ class Session:
 
     `logins`: for each database in which it is a user, the user's login_seq it was made at. `admin`: it is a server
     admin. `password_hash`: it is a user of the server who was of no database, with the password of this hash.
+    `own_hash`: that of a user of the server who is of a database, and may go to his own document in `_users` until this
+    object is forgotten.
     """
 
-    __slots__ = ("__weakref__", "admin", "expires_at", "logins", "name", "over", "password_hash", "token", "ttl_s")
+    __slots__ = (
+        "__weakref__",
+        "admin",
+        "expires_at",
+        "logins",
+        "name",
+        "over",
+        "own_hash",
+        "password_hash",
+        "token",
+        "ttl_s",
+    )
 
     def __init__(
         self, token: bytes, name: str, logins: Mapping[str, int], ttl_s: float, expires_at: float, *, admin: bool
@@ -47,6 +60,7 @@ class Session:
         self.expires_at = expires_at  # unix seconds
         self.admin = admin
         self.password_hash: str | None = None
+        self.own_hash: str | None = None
         self.over = False
 
     def holds(self, database: str, login_seq: int) -> bool:

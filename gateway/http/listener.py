@@ -14,7 +14,7 @@ from gateway.http import answers, compression
 from gateway.http.call import Call, Gate
 from gateway.http.connection import Connection, Server
 from gateway.http.dispatch import Dispatcher, segments
-from gateway.http.login import admin_database, admit_admin, admit_user
+from gateway.http.login import admin_database, admit_admin, admit_own, admit_user
 from gateway.http.params import parse_query
 from gateway.http.route import Route
 
@@ -108,8 +108,11 @@ class Listener:
         """Settle who asks, by the route's policy; 401, 403 and 404 come from here."""
         if route.policy == "public":
             return
-        if route.policy == "server":
+        if route.policy == "server" or (route.policy == "own" and not self._is_open_for_sign_up(call)):
             call.admit(None, await self._admit_server_admin(call))
+            return
+        if route.policy == "own":
+            call.admit(None, await admit_own(self.gate, call.request))
             return
         name = call.values.get("db")
         if self.gate.name == "admin":
@@ -136,6 +139,9 @@ class Listener:
         """CouchDB tells server admins alone that a path like `/_nothing` is not there. Raises Unauthorized."""
         if self.gate.name != "metrics" and parts and parts[0].startswith("_") and parts[0] != "_utils":
             await self._admit_server_admin(Call(request, self.gate, {}, {}))
+
+    def _is_open_for_sign_up(self, call: Call) -> bool:
+        return self.gate.name == "public" and call.catalogue.sign_up is not None
 
     async def _admit_server_admin(self, call: Call) -> Caller:
         """As CouchDB where it asks for a server admin. Raises Unauthorized in its words."""

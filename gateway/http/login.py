@@ -14,6 +14,9 @@ from gateway.database import Database
 from gateway.errors import Forbidden, InvalidLogin, SessionOver, Unauthorized, UnknownDatabase
 from gateway.http.call import Gate
 from gateway.http.cookies import check_cookie_may_count, session_token
+from gateway.model.names import GUEST
+
+USERS = "_users"  # in a session: where its user is one of the server
 
 _NO_MEMBER: Final = "You are not allowed to access this db."  # CouchDB's words
 
@@ -96,6 +99,33 @@ async def _admit_memberless(gate: Gate, session: Session, database: Database | N
     except Unauthorized:
         pass
     raise Forbidden(_NO_MEMBER)
+
+
+async def admit_own(gate: Gate, request: web.BaseRequest) -> Caller:
+    """Who asks for a document of `_users` where sign-up is on: an administrator who is let in, the user of the server
+    who is logged in, or the guest for nobody.
+
+    Raises InvalidLogin, SessionOver, Forbidden, UnsupportedMedia.
+    """
+    credentials = parse_basic(request.headers.get("Authorization"))
+    if credentials is not None:
+        if await is_admin(gate, credentials):
+            return administrator(credentials.name)
+        known = is_login(credentials.name, credentials.password)
+        if not known or await gate.catalogue.users.login(credentials.name, credentials.password) is None:
+            raise InvalidLogin
+        return Caller(credentials.name)
+    session = await find_session(gate, request)
+    if session is None:
+        return Caller(GUEST)
+    if session.admin:
+        return administrator(session.name, session)
+    given = session.password_hash or session.own_hash
+    if given is None:
+        return Caller(GUEST)  # a browser sends its cookie everywhere, also that of a database's own user
+    if await gate.catalogue.users.resume(session.name, given) is None:
+        raise SessionOver
+    return Caller(session.name, session=session)
 
 
 async def is_admin(gate: Gate, credentials: BasicCredentials) -> bool:

@@ -26,7 +26,13 @@ _METHODS: Final = frozenset({"get", "put", "post", "delete"})
 _LOGIN: Final[list[dict[str, list[str]]]] = [{"basic": []}, {"cookie": []}]
 _LOGIN_OR_GUEST: Final = [*_LOGIN, {}]  # of the whole description: what users may
 _SECURITY: Final[dict[str, list[dict[str, list[str]]]]] = {"public": [], "admin": _LOGIN, "server": _LOGIN}
-_FOR: Final = {"public": "anybody", "user": "users", "admin": "administrators", "server": "administrators"}
+_FOR: Final = {
+    "public": "anybody",
+    "user": "users",
+    "admin": "administrators",
+    "server": "administrators",
+    "own": "administrators; with sign-up, each user his own",
+}
 _BOTH: Final[tuple[ListenerName, ...]] = ("public", "admin")
 _DESCRIPTION: Final = (
     "CouchDB's protocol, under access: to a user it is a CouchDB that holds what the user may read. GET serves HEAD, "

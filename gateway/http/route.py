@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from gateway.http.call import Handler
 
-Policy: TypeAlias = Literal["public", "user", "admin", "server"]
+Policy: TypeAlias = Literal["public", "user", "admin", "server", "own"]
 ListenerName: TypeAlias = Literal["public", "admin", "metrics"]
 
 
@@ -18,7 +18,8 @@ class Route:
 
     `policy`: `public` asks for no login; `user` is a caller of the database `{db}` (the guest too, if enabled);
     `admin` is the admin port, or an admin let in at the public one; `server` is the same, with CouchDB's 401 for all
-    others. GET serves HEAD, and every path OPTIONS.
+    others; `own` lets, where sign-up is on, everybody in besides: the handler looks at whose document it is. GET serves
+    HEAD, and every path OPTIONS.
     """
 
     methods: tuple[str, ...]

@@ -61,6 +61,7 @@ async def description(call: Call) -> web.StreamResponse:
 
 _PUBLIC: Final[Policy] = "public"
 _SERVER: Final[Policy] = "server"
+_OWN: Final[Policy] = "own"
 _REV: Final = frozenset({"rev"})
 _WRITE: Final = frozenset({"rev", "new_edits", "batch"})
 
@@ -79,15 +80,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     _admin(_GET, "/_status", server_routes.status),
     Route(_GET, "/_metrics", metrics.metrics, _PUBLIC, ("metrics",)),
     Route(_GET, "/metrics", metrics.metrics, _PUBLIC, ("metrics",)),
-    # Users of the server, for administrators
+    # Users of the server, for administrators; with sign-up each for himself
     Route(_GET, "/_users", users_db.info, _SERVER),
     Route(("PUT",), "/_users", users_db.create, _SERVER, refuses=412),
-    Route(_POST, "/_users", users_db.post, _SERVER),
+    Route(_POST, "/_users", users_db.post, _OWN),
     Route(_GET_POST, "/_users/_all_docs", users_db.all_docs, _SERVER, parameters=all_docs.PARAMETERS),
     Route(_POST, "/_users/_ensure_full_commit", users_db.ensure_full_commit, _SERVER),
-    Route(_GET, "/_users/{doc}", users_db.get, _SERVER, parameters=_REV),
-    Route(("PUT",), "/_users/{doc}", users_db.put, _SERVER, parameters=_REV),
-    Route(("DELETE",), "/_users/{doc}", users_db.delete, _SERVER, parameters=_REV),
+    Route(_GET, "/_users/{doc}", users_db.get, _OWN, parameters=_REV),
+    Route(("PUT",), "/_users/{doc}", users_db.put, _OWN, parameters=_REV),
+    Route(("DELETE",), "/_users/{doc}", users_db.delete, _OWN, parameters=_REV),
     *(Route(_ANY, f"/_users/{name}", users_db.not_there, _SERVER, refuses=501) for name in users_db.NOT_THERE),
     # The rest of CouchDB's server
     *_server(_GET, "/_active_tasks", "/_membership", "/_db_updates", "/_scheduler/{rest...}"),

@@ -168,6 +168,8 @@ async def log_in(call: Call) -> web.StreamResponse:
         return _logged_in(call, token, made, list(user.roles), after)
     holds = {database.name: caller.login_seq or 0 for database, caller in logins}
     token, made = await gate.sessions.create(credentials.name, holds)
+    if call.catalogue.sign_up is not None and (user := await _server_user(call, credentials)) is not None:
+        made.own_hash = user.password_hash
     return _logged_in(call, token, made, await _roles(logins), after)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway import limits
-from gateway.errors import AlreadyExists, BadRequest, NotImplementedHere
+from gateway.errors import AlreadyExists, BadRequest, NotImplementedHere, Unauthorized
 from gateway.http import all_docs as listing
 from gateway.http import answers, documents
 from gateway.http.answers import answer
@@ -40,19 +40,19 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def post(call: Call) -> web.StreamResponse:
     """Store a user of the server."""
-    return await _store(call, await read_json(call.request, limits.BODY_BYTES), tag=False)
+    return await _store(call, await read_json(call.request, *_limit(call)), tag=False)
 
 
 async def get(call: Call) -> web.StreamResponse:
     """A user of the server, without anything of the password."""
-    doc = await call.catalogue.users.get(call.values["doc"], call.query.get("rev"))
+    doc = await _get(call, call.query.get("rev"))
     tag = f'"{doc["_rev"]}"'
     return answers.not_modified(call.request, tag) or answer(200, doc, {"ETag": tag})
 
 
 async def put(call: Call) -> web.StreamResponse:
     """Store a user of the server: who has an account in each database whose `_security` names it or a role of it."""
-    doc = await read_json(call.request, check_type=False)
+    doc = await read_json(call.request, *_limit(call), check_type=False)
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
     doc["_id"] = call.values["doc"]
@@ -63,18 +63,43 @@ async def put(call: Call) -> web.StreamResponse:
 async def delete(call: Call) -> web.StreamResponse:
     """Delete a user of the server, whose accounts and running feeds end."""
     doc: dict[str, Any] = {"_id": call.values["doc"], "_deleted": True}
-    await call.catalogue.users.get(doc["_id"])  # 404 for what is not there
+    await _get(call, None)  # 404 for what is not there
     documents.settle_rev(call, doc)
-    rev = await call.catalogue.users.put(doc)
+    rev = await _put(call, doc)
     return answer(200, {"ok": True, "id": doc["_id"], "rev": rev}, {"ETag": f'"{rev}"'})
 
 
 async def _store(call: Call, doc: Any, *, tag: bool = True) -> web.StreamResponse:
     if not isinstance(doc, dict):
         raise BadRequest("Document must be a JSON object")
-    rev = await call.catalogue.users.put(doc)
+    rev = await _put(call, doc)
     headers = {"Location": answers.location(NAME, doc["_id"])} | ({"ETag": f'"{rev}"'} if tag else {})
     return answer(201, {"ok": True, "id": doc["_id"], "rev": rev}, headers)
+
+
+def _limit(call: Call) -> tuple[int, str]:
+    if call.caller.is_admin:
+        return limits.BODY_BYTES, "BODY_BYTES"
+    return limits.SIGN_UP_BYTES, "SIGN_UP_BYTES"
+
+
+async def _get(call: Call, rev: str | None) -> dict[str, Any]:
+    """The document of the path; to who is no administrator only his own is there."""
+    sign_up, user = call.catalogue.sign_up, call.caller.user
+    if user is None:
+        return await call.catalogue.users.get(call.values["doc"], rev)
+    if sign_up is None or call.caller.is_guest:
+        raise Unauthorized("You are not a server admin.")
+    return await sign_up.get(user, call.values["doc"], rev)
+
+
+async def _put(call: Call, doc: dict[str, Any]) -> str:
+    sign_up, user = call.catalogue.sign_up, call.caller.user
+    if user is None:
+        return await call.catalogue.users.put(doc)
+    if sign_up is None:
+        raise Unauthorized("You are not a server admin.")
+    return await sign_up.put(None if call.caller.is_guest else user, doc, call.request.remote)
 
 
 async def all_docs(call: Call) -> web.StreamResponse:

@@ -198,7 +198,7 @@ def _settings(file: Path, tree: Tree, content: ConfigFile) -> Settings:
         metadata=content.metadata,
         upstream=UpstreamSettings(upstream.url, upstream.username, upstream.password),
         admins={name: admin.password for name, admin in content.admins.items()},
-        public=PublicSettings(content.public.allow_admins),
+        public=PublicSettings(content.public.allow_admins, content.public.sign_up),
         logging=LoggingSettings(content.logging.level),
         shutdown=ShutdownSettings(content.shutdown.drain_s),
         sessions=SessionSettings(

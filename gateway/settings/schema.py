@@ -264,6 +264,7 @@ class AdminFile(Section):
 
 class PublicFile(Section):
     allow_admins: Flag = False
+    sign_up: Flag = False
 
 
 class SessionsFile(Section):

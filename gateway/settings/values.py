@@ -44,6 +44,7 @@ class PublicSettings:
     """`allow_admins`: server admins may log in on the public port too."""
 
     allow_admins: bool = False
+    sign_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

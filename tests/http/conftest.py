@@ -29,6 +29,7 @@ from gateway.http.listener import Listener
 from gateway.http.routes import ROUTES
 from gateway.http.traffic import Traffic
 from gateway.model.names import check_new_database_name
+from gateway.sign_up import SignUp
 from tests.http.fake import FakeDatabase, upstream_answer
 from tests.http.fake_sessions import MemorySessions
 
@@ -94,6 +95,7 @@ class FakeCatalogue:
     """What is made and deleted, in the registry; `asked` is what was sent to the server itself."""
 
     uuid = "4c0f" * 8
+    sign_up: SignUp | None = None
 
     def __init__(self, databases: FakeDatabases) -> None:
         self._databases = databases

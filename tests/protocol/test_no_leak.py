@@ -322,7 +322,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
 
 
 def _is_administrators(route: Route) -> bool:
-    return route.policy in ("admin", "server") or "public" not in route.listeners
+    return route.policy in ("admin", "server", "own") or "public" not in route.listeners
 
 
 def _concrete(route: Route) -> str:

@@ -47,6 +47,7 @@ class Endpoint:
         if self.route.unknown:  # makes and deletes databases; users are told so
             return "administrators"
         whom = {"public": "anybody", "user": "users", "admin": "administrators", "server": "administrators"}
+        whom["own"] = "administrators"
         return whom[self.route.policy]
 
     @property
