@@ -30,6 +30,7 @@ from gateway.errors import (
     UpstreamError,
     from_status,
 )
+from gateway.explain.explaining import Explaining
 from gateway.feeds.feed import CaughtUp, Feed, FeedRows, Heartbeat
 from gateway.feeds.passed import passed_on
 from gateway.feeds.selection import Selection
@@ -116,6 +117,7 @@ class Database:
         self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
         self._local = LocalDocuments(store)
         self._listings = Listings(store, viewers, self._documents)
+        self.explaining = Explaining(store, viewers)  # for administrators only
         self._attachments = Attachments(self._documents, self._writes, upstream, self.document)
         self._parts = RevisionParts(self._documents, upstream)
         self._accounts = Accounts(store, passwords)

@@ -29,6 +29,7 @@ ALLOWED = {
     "routing": BASE | {"model", "couch", "store", "syncfn", "queries"},
     "paging": BASE,
     "feeds": BASE | {"model", "mango", "couch", "store", "queries", "callers", "paging"},
+    "explain": BASE | {"model", "store", "feeds"},
     "finding": BASE | {"model", "mango", "couch", "store", "feeds", "callers"},
     "documents": BASE | {"model", "couch", "store", "feeds", "queries", "callers"},
     "listing": BASE | {"model", "store", "feeds", "documents", "queries", "callers", "paging"},
@@ -41,7 +42,7 @@ ALLOWED = {
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
         "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
-        "users",
+        "users", "explain",
     },
     "server_users": BASE | {"model", "auth", "store", "database", "callers"},
     "catalogue": BASE | {"model", "couch", "store", "auth", "settings", "database", "server_users"},
