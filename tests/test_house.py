@@ -36,12 +36,13 @@ ALLOWED = {
     "revision_parts": BASE | {"couch", "documents", "queries", "callers"},
     "attachments": BASE | {"model", "couch", "routing", "documents", "queries", "callers"},
     "accounts": BASE | {"model", "auth", "store", "settings"},
+    "trials": BASE | {"model", "syncfn", "queries", "callers", "users"},
     "users": BASE | {"model", "store", "auth", "callers"},
     "database": BASE
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
         "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
-        "users",
+        "users", "trials",
     },
     "server_users": BASE | {"model", "auth", "store", "database", "callers"},
     "catalogue": BASE | {"model", "couch", "store", "auth", "settings", "database", "server_users"},

@@ -25,6 +25,7 @@ from gateway.http import (
     server_lists,
     server_routes,
     sessions,
+    trials,
     users_db,
 )
 from gateway.http.call import Call, Handler
@@ -151,6 +152,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(_POST, "/{db}/_purge", database_routes.purge, "admin"),
     # Administration
     _admin(_GET, "/{db}/_status", database_routes.status),
+    _admin(_POST, "/{db}/_sync_function/try", trials.try_sync_function),
     _admin(_GET, "/{db}/_user", principals.list_users, principals.LIST_PARAMETERS),
     _admin(_POST, "/{db}/_user", principals.post_user),
     _admin(_GET, "/{db}/_user/{name}", principals.get_user),
