@@ -40,6 +40,7 @@ from gateway.queries import (
     Listing,
     Outcome,
     RevisionPart,
+    Trial,
     UploadedAttachment,
 )
 
@@ -402,6 +403,10 @@ class FakeDatabase:
     async def purge(self, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         self._note("purge", revs)
         return {"purge_seq": None, "purged": dict(revs)}
+
+    async def try_sync_function(self, trial: Trial) -> dict[str, Any]:
+        self._note("try_sync_function", trial)
+        return {"accepted": True}
 
     async def upstream_request(
         self, method: str, path: str, *, query: str, headers: Mapping[str, str], body: bytes | None
