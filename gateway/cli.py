@@ -14,6 +14,7 @@ from gateway import __version__, limits
 from gateway.demo.guide import guide
 from gateway.demo.load import load as load_demo
 from gateway.errors import GatewayError
+from gateway.fixtures import command as fixtures
 from gateway.server import Server, StartError
 from gateway.settings.load import load
 from gateway.settings.problems import SettingsError
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     limits.check()
+    if given.command == "sync-function":
+        return fixtures.run(given)
     try:
         settings = load(given.config, os.environ)
     except SettingsError as error:
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo", allow_abbrev=False, help="run the gateway with a demo database on the embedded upstream"
     )
     demo.add_argument("--config", type=Path, default=_demo_config(), metavar="FILE", help=f"default: {DEMO_CONFIG}")
+    fixtures.add_parsers(commands)
     return parser
 
 

@@ -30,6 +30,7 @@ from gateway.errors import (
     UpstreamError,
     from_status,
 )
+from gateway.explain.explaining import Explaining
 from gateway.feeds.feed import CaughtUp, Feed, FeedRows, Heartbeat
 from gateway.feeds.passed import passed_on
 from gateway.feeds.selection import Selection
@@ -51,6 +52,7 @@ from gateway.queries import (
     Listing,
     Outcome,
     RevisionPart,
+    Trial,
     UploadedAttachment,
 )
 from gateway.revision_parts import RevisionParts
@@ -62,6 +64,7 @@ from gateway.routing.writes import Author, Writes
 from gateway.settings.values import DatabaseSettings
 from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Publication
 from gateway.syncfn.runtime import SyncFunction
+from gateway.trials import Trials
 from gateway.users import Users
 
 __all__ = ["CaughtUp", "Database", "Feed", "FeedRows", "Heartbeat"]
@@ -116,12 +119,14 @@ class Database:
         self._documents = Documents(store, self._batcher, reader, viewers, hide_existence=settings.hide_existence)
         self._local = LocalDocuments(store)
         self._listings = Listings(store, viewers, self._documents)
+        self.explaining = Explaining(store, viewers)  # for administrators only
         self._attachments = Attachments(self._documents, self._writes, upstream, self.document)
         self._parts = RevisionParts(self._documents, upstream)
         self._accounts = Accounts(store, passwords)
         self._wakes = Wakes(last_seq)
         self._viewers = viewers
         self._users = Users(settings.name, store, credentials, lambda: self._wakes.last_seq)
+        self._trials = Trials(lambda: self._function.source, self._users)
         self._gone = False
 
     @classmethod
@@ -496,6 +501,10 @@ class Database:
         if not isinstance(answer, dict):
             raise UpstreamError("the upstream's answer to _purge is not understood")
         return answer
+
+    async def try_sync_function(self, trial: Trial) -> dict[str, Any]:
+        """What the function would say about a document (trials.py)."""
+        return await self._trials.run(trial)
 
     async def upstream_request(
         self, method: str, path: str, *, query: str, headers: Mapping[str, str], body: bytes | None

@@ -116,6 +116,17 @@ FEEDS_OF_USER_COUNT: Final = 1_000  # of one user of a database; not of the gues
 VIEWERS_INTERVALS_COUNT: Final = 500_000  # access intervals kept in memory, of one database
 FEED_MEMORY_ROWS_COUNT: Final = 1_000  # rows kept for a slow feed; past that it reads the store again
 
+# Explain
+EXPLAIN_ROWS_DEFAULT_COUNT: Final = 100  # rows of one answer when no limit is asked for
+EXPLAIN_ROWS_COUNT: Final = 1_000  # rows of one answer, at most
+EXPLAIN_PATHS_COUNT: Final = 100  # ways to one document, revisions of it, channels of a user, in one explanation
+SOURCES_COUNT: Final = 10  # of one grant that are named
+HOLDERS_SORTED_COUNT: Final = 2_000  # users of a channel that are sorted by name; of more, names are looked through
+HOLDERS_EXAMINED_COUNT: Final = 10_000  # names looked through for one answer
+READERS_EXAMINED_COUNT: Final = 1_000  # users whose past is looked at for one answer about a deleted document
+CHANNELS_COUNTED_COUNT: Final = 1_000  # documents and users of each channel of a list, counted exactly up to here
+CHANNEL_COUNTED_COUNT: Final = 50_000  # the same when one channel is asked for
+
 # Selectors: _find, and filter=_selector of feeds
 SELECTOR_DEPTH_COUNT: Final = 100  # nesting of conditions
 SELECTOR_CONDITIONS_COUNT: Final = 10_000  # in one selector
@@ -235,6 +246,7 @@ def check() -> None:
         "an answer compressed in the event loop is a short one": COMPRESSED_ANSWER_BYTES_MIN
         <= COMPRESSED_INLINE_BYTES
         <= 65_536,
+        "a page of users fits into what is looked through for it": EXPLAIN_ROWS_COUNT <= HOLDERS_EXAMINED_COUNT,
         "a selector's batch fits into its query": SELECTOR_BATCH_SECONDS <= FIND_SECONDS,
         "one answer of _find fits into those of all": FIND_ANSWER_BYTES <= FINDS_ANSWERS_BYTES,
         "a websocket is closed before the gateway stops": WEBSOCKET_CLOSE_SECONDS < DRAIN_SECONDS,

@@ -150,3 +150,14 @@ class BulkGetResult:
 
     id: str
     docs: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A document to put to a sync function. `user`: None for an administrator, the name of a user, or an object with
+    `name`, `channels`, `roles`. `function` None: the database's own."""
+
+    doc: dict[str, Any]
+    old_doc: dict[str, Any] | None
+    user: Any
+    function: str | None

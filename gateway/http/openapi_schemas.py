@@ -29,6 +29,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "count": _COUNT,
     "deleted_conflicts": _FLAG,
     "descending": _FLAG,
+    "doc": {"type": "string", "description": "the id of a document"},
     "doc_ids": _IDS,
     "end_key": _ANYTHING,
     "end_key_doc_id": _TEXT,
@@ -56,6 +57,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "open_revs": {"type": "string", "description": "all, or a JSON array of revisions"},
     "partitioned": _FLAG,
     "placement": _TEXT,
+    "prefix": {"type": "string", "description": "what the names of channels begin with"},
     "q": {"type": "integer", "minimum": 1},
     "rev": _REV,
     "revocations": {"type": "boolean", "description": "also rows that tell what was lost"},
@@ -75,6 +77,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "timeout": {"type": "integer", "minimum": 0, "description": "milliseconds"},
     "update": {"type": "string", "enum": ["true", "false", "lazy"]},
     "update_seq": _FLAG,
+    "user": {"type": "string", "description": "the name of a user; GUEST is the guest"},
 }
 JSON_PARAMETERS: Final = frozenset(
     {

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.http import (
+    access,
     all_docs,
     attachments,
     bulk,
@@ -25,6 +26,7 @@ from gateway.http import (
     server_lists,
     server_routes,
     sessions,
+    trials,
     users_db,
 )
 from gateway.http.call import Call, Handler
@@ -152,6 +154,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(_POST, "/{db}/_purge", database_routes.purge, "admin"),
     # Administration
     _admin(_GET, "/{db}/_status", database_routes.status),
+    _admin(_GET, "/{db}/_access", access.access, access.ACCESS_PARAMETERS),
+    _admin(_GET, "/{db}/_channels", access.channels, access.CHANNELS_PARAMETERS),
+    _admin(_GET, "/{db}/_channels/{channel}", access.channel, access.CHANNEL_PARAMETERS),
+    _admin(_POST, "/{db}/_sync_function/try", trials.try_sync_function),
     _admin(_GET, "/{db}/_user", principals.list_users, principals.LIST_PARAMETERS),
     _admin(_POST, "/{db}/_user", principals.post_user),
     _admin(_GET, "/{db}/_user/{name}", principals.get_user),

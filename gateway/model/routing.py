@@ -62,12 +62,23 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Thrown:
+    """What the function threw that is no refusal, and where in its source, from 1; None: the engine does not tell."""
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to one call. `error` set: refused, and `routing` is empty. `logs` are for the log, never for users."""
+    """The answer to one call. `error` set: refused, and `routing` is empty. `logs` are for the log, never for users,
+    as is `thrown`."""
 
     routing: Routing = NO_ROUTING
     error: GatewayError | None = None
     logs: tuple[str, ...] = ()
+    thrown: Thrown | None = None
 
 
 def body_digest(doc: Mapping[str, Any]) -> str:

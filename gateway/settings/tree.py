@@ -61,8 +61,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_tree(data: bytes, environ: Mapping[str, str], *, is_json: bool) -> Tree:
-    """The whole file. What is wrong with it is in `problems`; `value` then holds what could be read."""
+def read_tree(data: bytes, environ: Mapping[str, str] | None, *, is_json: bool) -> Tree:
+    """The whole file. What is wrong with it is in `problems`; `value` then holds what could be read.
+
+    Without `environ` nothing is filled in: `$` is a character like others.
+    """
     tree = Tree()
     try:
         text = data.decode("utf-8-sig")
@@ -103,7 +106,7 @@ def read_tree(data: bytes, environ: Mapping[str, str], *, is_json: bool) -> Tree
 
 
 class _Builder:
-    def __init__(self, tree: Tree, environ: Mapping[str, str]) -> None:
+    def __init__(self, tree: Tree, environ: Mapping[str, str] | None) -> None:
         self._tree = tree
         self._environ = environ
         self._count = 0
@@ -162,11 +165,13 @@ class _Builder:
                 return float(text)
             case "tag:yaml.org,2002:str":
                 whole = _whole_characters(text)
-                return whole if _holds_javascript(path) else self._filled_in(whole, path)
+                if self._environ is None or _holds_javascript(path):
+                    return whole
+                return self._filled_in(whole, path, self._environ)
         self._tree.problems.append(self._tree.problem(path, f"the YAML tag {node.tag} is not known here"))
         return text
 
-    def _filled_in(self, text: str, path: PathInFile) -> str:
+    def _filled_in(self, text: str, path: PathInFile, environ: Mapping[str, str]) -> str:
         """`${NAME}`, `${NAME:-default}` and `$$` replaced; any other `$` stays. What is put in is final."""
 
         def replacement(match: re.Match[str]) -> str:
@@ -176,11 +181,11 @@ class _Builder:
             if not variable:
                 complain('"${" must be followed by a name and "}", as in ${NAME} or ${NAME:-default}; $$ stands for $')
                 return ""
-            value = self._environ.get(variable["name"], "")
+            value = environ.get(variable["name"], "")
             if value:
                 return value
             if variable["default"] is None:
-                kind = "empty" if variable["name"] in self._environ else "not set"
+                kind = "empty" if variable["name"] in environ else "not set"
                 complain(f"the environment variable {variable['name']} is {kind}, and no default is given")
                 return ""
             return variable["text"]

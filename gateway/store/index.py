@@ -10,8 +10,17 @@ from gateway.model.intervals import OPEN, Access, ChannelId, Role
 from gateway.model.leaves import Leaf
 from gateway.model.names import PUBLIC_CHANNEL
 from gateway.model.revisions import winner_first
-from gateway.store import rows
-from gateway.store.protocol import DocumentEntry, DocumentId, DocumentRow, IdRange, LiveRow
+from gateway.store import holders, rows
+from gateway.store.protocol import (
+    Account,
+    DocumentEntry,
+    DocumentId,
+    DocumentRow,
+    Held,
+    IdRange,
+    LiveRow,
+    PrincipalKind,
+)
 
 # Up to so many channels are merged by SQLite as one compound query, which reads only the rows it answers. Past it each
 # row would pass through too many merges: then all channels are searched together, in growing windows of sequences.
@@ -263,6 +272,32 @@ class SqliteIndex:
         ):
             found.setdefault(document, []).append((channel, start, OPEN if end is None else end))
         return found
+
+    def accounts(self, kind: PrincipalKind, names: Collection[str]) -> dict[str, Account]:
+        return holders.accounts(self._sql, self._database, kind, names)
+
+    def account_names(self, kind: PrincipalKind, start: str, limit: int) -> Sequence[str]:
+        return holders.account_names(self._sql, self._database, kind, start, limit)
+
+    def holders(
+        self, kind: PrincipalKind, channels: Collection[ChannelId], start: str, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        public = kind == "user" and self.public in channels
+        return holders.holders(self._sql, self._database, kind, channels, start, limit, public)
+
+    def count_holders(self, channel: ChannelId, cap: int) -> int:
+        return holders.count_holders(self._sql, self._database, channel, cap, public=channel == self.public)
+
+    def held_channels(
+        self, kind: PrincipalKind, names: Collection[str], channels: Collection[ChannelId]
+    ) -> Sequence[Held]:
+        return holders.held_channels(self._sql, self._database, kind, names, channels)
+
+    def held_roles(self, users: Collection[str], channels: Collection[ChannelId]) -> Sequence[Held]:
+        return holders.held_roles(self._sql, self._database, users, channels)
+
+    def list_channels(self, prefix: str, start: str, limit: int) -> Sequence[tuple[ChannelId, str]]:
+        return holders.list_channels(self._sql, self._database, prefix, start, limit)
 
 
 @cache

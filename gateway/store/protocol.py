@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateway.couch.upstream import Identity
 from gateway.model.apply import Found, Recorded
-from gateway.model.intervals import Access, ChannelId
+from gateway.model.intervals import OPEN, Access, ChannelId, Interval
 from gateway.model.leaves import Leaf
 from gateway.model.routing import Routing
 
@@ -167,6 +167,35 @@ class IdRange:
     after: str | None = None  # only what comes after this id, in the direction of the range
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user or role as explain sees it. `life` is empty when it was only ever named by grants."""
+
+    name: str
+    life: Sequence[Interval]
+    disabled: bool
+    origin: str | None  # config, security or server; None: made through the admin API
+
+    @property
+    def exists(self) -> bool:
+        return bool(self.life) and self.life[-1][1] == OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a user or role has by grants now: `target` is a channel's name, or with `held_roles` a role's.
+
+    `sources`: (source, since) of the first SOURCES_COUNT; a source is `admin`, `security`, `server`, `doc:<DocumentId>`
+    or `token:<issuer>`. `more`: there are others.
+    """
+
+    name: str
+    target: str
+    since: int
+    sources: Sequence[tuple[str, int]]
+    more: bool
+
+
 class Index(Protocol):
     """The routing index at one moment. Not to be kept beyond the function it was given to."""
 
@@ -233,6 +262,38 @@ class Index(Protocol):
 
     def spans(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[tuple[ChannelId, int, int]]]:
         """(channel, from, until) in which each document, alive, was in a channel; OPEN for no end."""
+
+    # Who has what, and from whom. Lists begin with the name `start`, in the order of UTF-8 bytes.
+
+    def accounts(self, kind: PrincipalKind, names: Collection[str]) -> dict[str, Account]:
+        """Users or roles of these names; those that nothing ever named are left out."""
+
+    def account_names(self, kind: PrincipalKind, start: str, limit: int) -> Sequence[str]:
+        """Every name of a user or role, also of those that do not live, at most `limit`."""
+
+    def holders(
+        self, kind: PrincipalKind, channels: Collection[ChannelId], start: str, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        """Living users that have any of `channels` now, own or through a living role (of roles: own ones), by name.
+
+        At most `limit`, and the name with which to go on, None at the end. There may be more to come even if there are
+        fewer: of roles, and where very many users have them, HOLDERS_EXAMINED_COUNT names are looked at.
+        """
+
+    def count_holders(self, channel: ChannelId, cap: int) -> int:
+        """How many users `holders` would list, at most `cap`."""
+
+    def held_channels(
+        self, kind: PrincipalKind, names: Collection[str], channels: Collection[ChannelId]
+    ) -> Sequence[Held]:
+        """What these users or roles, living or not, have of `channels` by grants of their own; never the public one as
+        such."""
+
+    def held_roles(self, users: Collection[str], channels: Collection[ChannelId]) -> Sequence[Held]:
+        """Their roles, living or not, that have any of `channels`."""
+
+    def list_channels(self, prefix: str, start: str, limit: int) -> Sequence[tuple[ChannelId, str]]:
+        """Channels that anything ever named, by name."""
 
 
 class DatabaseStore(Protocol):

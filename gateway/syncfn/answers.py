@@ -16,7 +16,7 @@ from gateway.errors import (
     UnauthorizedBySyncFunction,
 )
 from gateway.model.names import ALL_CHANNELS, GUEST, channel_problem, check_principal_name
-from gateway.model.routing import Call, Routing, Verdict, Writer
+from gateway.model.routing import Call, Routing, Thrown, Verdict, Writer
 from gateway.syncfn.engine import MEMORY, TIME, place_of
 from gateway.syncfn.expiry import expiry_of
 
@@ -102,8 +102,11 @@ def verdict(line: bytes, now: float) -> Verdict:
     answer: dict[str, Any] = _decode(line.decode())[0]
     logs = tuple(_clean(text) for text in answer.get("logs", ()))
     if error := answer.get("error"):
-        refusal, details = _error(*error)
-        return Verdict(error=refusal, logs=logs + details)
+        refusal, thrown = _error(*error)
+        if thrown is None:
+            return Verdict(error=refusal, logs=logs)
+        where = f" at line {thrown.line} column {thrown.column}" if thrown.line else ""
+        return Verdict(error=refusal, logs=(*logs, f"error: {thrown.message}{where}"), thrown=thrown)
     try:
         return Verdict(_routing(answer, now), logs=logs)
     except SyncFunctionBadName as problem:
@@ -156,24 +159,23 @@ def _bad_name(problem: str, name: str, place: str) -> SyncFunctionBadName:
     return SyncFunctionBadName(_clean(f'the sync function named "{shown}" in {place}: {problem}'))
 
 
-def _error(kind: str, text: str | None = None, stack: str = "") -> tuple[GatewayError, tuple[str, ...]]:
+def _error(kind: str, text: str | None = None, stack: str = "") -> tuple[GatewayError, Thrown | None]:
     """The error to answer, and what only the log is told."""
     reason = None if text is None else _clean(text)
     if kind == "forbidden":
-        return RefusedBySyncFunction(reason), ()
+        return RefusedBySyncFunction(reason), None
     if kind == "unauthorized":
-        return UnauthorizedBySyncFunction(reason or "unauthorized"), ()
+        return UnauthorizedBySyncFunction(reason or "unauthorized"), None
     if kind == "name":
-        return SyncFunctionBadName(reason), ()
+        return SyncFunctionBadName(reason), None
     if kind == "away":
-        return SyncFunctionRanAway(reason), ()
+        return SyncFunctionRanAway(reason), None
     if kind == "memory":
-        return SyncFunctionRanAway("the sync function used too much memory"), ()
+        return SyncFunctionRanAway("the sync function used too much memory"), None
     if kind == "stack":
-        return SyncFunctionRanAway("the sync function recursed too deeply"), ()
+        return SyncFunctionRanAway("the sync function recursed too deeply"), None
     place = place_of(stack)
-    where = f" at line {place[0]} column {place[1]}" if place else ""
-    return SyncFunctionFailed(), (f"error: {reason}{where}",)
+    return SyncFunctionFailed(), Thrown(str(reason), *(place or ()))
 
 
 def _clean(text: str) -> str:

@@ -137,18 +137,22 @@ class Engine(Sandbox):
 
         What closes the array too early does not compile within parentheses, so the source is one expression.
         """
-        lines = "\n" * (_LINES_BEFORE - 1)
-        try:
-            self._context.eval(f"{lines}(function () {{ return (\n{source}\n); }})")
-            return self._context.eval(f"{lines}(function () {{ return [\n{source}\n]; }})")
-        except quickjs.JSException as error:
-            raise SourceError(_compile_message(str(error))) from None
+        compiled_lines(self._context, f"(function () {{ return (\n{source}\n); }})")
+        return compiled_lines(self._context, f"(function () {{ return [\n{source}\n]; }})")
 
     def run(self, doc: str, old_doc: str, meta: str, writer: str) -> tuple[str, bool]:
         """The prelude's answer to one document as a JSON text, and whether this engine may be used again."""
         size = len(doc) + len(old_doc) + len(meta) + len(writer)
         answer, reusable = self._call(self._entry, (self._make, doc, old_doc, meta, writer), size)
         return answer, reusable and not answer.endswith('"spoilt":true}')
+
+
+def compiled_lines(context: quickjs.Context, text: str) -> quickjs.Object:
+    """What a text is worth, whose second line is the function's first to `place_of`. Raises SourceError."""
+    try:
+        return context.eval("\n" * (_LINES_BEFORE - 1) + text)
+    except quickjs.JSException as error:
+        raise SourceError(_compile_message(str(error))) from None
 
 
 def _compile_message(error: str) -> str:

@@ -7,7 +7,7 @@ is in `asked`, so that tests see what a request was parsed to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.auth.sessions import Session
@@ -40,6 +40,7 @@ from gateway.queries import (
     Listing,
     Outcome,
     RevisionPart,
+    Trial,
     UploadedAttachment,
 )
 
@@ -76,6 +77,32 @@ class FakeFeed:
             self.closed.set()
 
 
+class FakeExplaining:
+    """What explain was asked; it answers that."""
+
+    def __init__(self, note: Callable[[str, Any], None]) -> None:
+        self._note = note
+
+    async def _told(self, what: str, *asked: Any) -> dict[str, Any]:
+        self._note(what, asked)
+        return {"asked": [what, *asked]}
+
+    async def explain(self, user: str, doc: str, rev: str | None = None) -> dict[str, Any]:
+        return await self._told("explain", user, doc, rev)
+
+    async def readers(self, doc: str, start: str, limit: int) -> dict[str, Any]:
+        return await self._told("readers", doc, start, limit)
+
+    async def documents(self, user: str, *, start: str, since: int, limit: int) -> dict[str, Any]:
+        return await self._told("documents", user, start, since, limit)
+
+    async def channels(self, prefix: str, start: str, limit: int) -> dict[str, Any]:
+        return await self._told("channels", prefix, start, limit)
+
+    async def channel(self, name: str, start: str, limit: int) -> dict[str, Any]:
+        return await self._told("channel", name, start, limit)
+
+
 class FakeDatabase:
     """Duck-typed: `test_fake.py` holds it against the real class."""
 
@@ -99,6 +126,7 @@ class FakeDatabase:
         self.part: RevisionPart | None = None
         self.raises: Exception | None = None  # by every read and write
         self.fails: dict[str, GatewayError] = {}  # by the writes of these documents
+        self.explaining = FakeExplaining(self._note)
 
     def _note(self, what: str, value: Any) -> None:
         self.asked.append((what, value))
@@ -375,6 +403,10 @@ class FakeDatabase:
     async def purge(self, revs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         self._note("purge", revs)
         return {"purge_seq": None, "purged": dict(revs)}
+
+    async def try_sync_function(self, trial: Trial) -> dict[str, Any]:
+        self._note("try_sync_function", trial)
+        return {"accepted": True}
 
     async def upstream_request(
         self, method: str, path: str, *, query: str, headers: Mapping[str, str], body: bytes | None

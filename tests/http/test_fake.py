@@ -8,13 +8,20 @@ import pytest
 
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.explain.explaining import Explaining
 from gateway.server_users import ServerUsers
 from tests.http.conftest import FakeCatalogue, FakeUsers
-from tests.http.fake import FakeDatabase
+from tests.http.fake import FakeDatabase, FakeExplaining
 
 
 @pytest.mark.parametrize(
-    ("fake", "original"), [(FakeDatabase, Database), (FakeCatalogue, Catalogue), (FakeUsers, ServerUsers)]
+    ("fake", "original"),
+    [
+        (FakeDatabase, Database),
+        (FakeCatalogue, Catalogue),
+        (FakeUsers, ServerUsers),
+        (FakeExplaining, Explaining),
+    ],
 )
 def test_the_fake_takes_the_same_arguments_as_the_real_one(fake: type, original: type) -> None:
     own = {"last"}

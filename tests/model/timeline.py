@@ -7,7 +7,7 @@ Channels and roles are words in one string; grants are `"u:A role:r:B"`, role gr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,6 +87,10 @@ class Timeline:
 
     def read(self, function: Callable[[Index], T]) -> T:
         return self._run(self.store.read(function))
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """What is asked of the store's database by other parts than feeds."""
+        return self._run(awaitable)
 
     def state(self) -> DatabaseState:
         return self._run(self.store.state())

@@ -354,6 +354,44 @@ async def test_bad_users_and_roles_are_refused_at_the_admin_port(victim: Victim)
                 check_error(status, headers, answer)
 
 
+async def test_bad_questions_of_explain_are_refused_at_the_admin_port(victim: Victim) -> None:
+    long = "x" * 7_000
+    paths = {
+        400: (
+            *("_access", "_access?user=", "_access?doc=", "_access?user=ann&doc=there&rev=x", "_access?user=%FF"),
+            *("_access?user=ann&doc=there&rev=", "_access?user=ann&limit=0", "_access?user=ann&since=x"),
+            *(
+                "_access?doc=there&limit=1001",
+                "_access?doc=there&limit=99999999999999999999",
+                "_access?user=ann&limit=",
+            ),
+            *("_access?user=ann&since=9999999999999999", "_channels?limit=-1", "_channels?prefix=%zz"),
+            *("_channels/x?limit=1.5", "_channels/%FF", "_channels?limit=true", "_channels?startkey=[]"),
+        ),
+        404: (
+            *("_access?doc=unknown", "_access?user=unknown", "_access?doc=_design/x", f"_access?doc={long}"),
+            *("_access?user=%00", "_channels/unknown", "_channels/%00", f"_channels/{long}", "_channels/x/y"),
+        ),
+        405: ("_access?user=ann", "_channels", "_channels/x"),
+    }
+    fine = ["_access?user=%00&doc=%00", f"_access?user={long}&doc={long}", "_access?user=ann&since=999999999999999"]
+    fine += [
+        "_channels?prefix=%00",
+        f"_channels?startkey=%22{long}%22",
+        "_access?doc=there&startkey=%22%F0%9F%98%80%22",
+    ]
+    async with unharmed(victim):
+        base = victim.gateway.admin
+        for expected, asked in paths.items():
+            for path in asked:
+                method = "POST" if expected == 405 else "GET"
+                status, headers, answer = await victim.ask(method, f"/notes/{path}", base=base)
+                assert status == expected, f"{path}: {status} {answer!r}"
+                check_error(status, headers, answer)
+        for path in fine:
+            assert (await victim.ask("GET", f"/notes/{path}", base=base))[0] == 200, path
+
+
 # Noise
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=12)

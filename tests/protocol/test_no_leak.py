@@ -328,6 +328,7 @@ def _is_administrators(route: Route) -> bool:
 def _concrete(route: Route) -> str:
     """The path with names of the other user in it."""
     values = {"{doc}": "zq7deep", "{id}": "zq7checkpoint", "{name}": VICTIM, "{design}": "zq7design"}
+    values["{channel}"] = OTHER_ROOM
     path = route.path.removeprefix("/{db}") if route.path.startswith("/{db}") else route.path
     for variable, value in values.items():
         path = path.replace(variable, value)
@@ -384,6 +385,22 @@ async def test_an_administrators_endpoint_is_closed_to_users(route: Route, world
         answer = await ask(worlds.full, probe, who)
         assert answer.status in (400, 401, 403, 404, 405), f"{probe}: {answer.status}"
         assert not traces(answer), f"{probe} tells {traces(answer)}"
+
+
+async def test_explain_answers_nobody_at_the_public_port(worlds: Worlds) -> None:
+    several: list[Parameters] = [{"user": VICTIM, "doc": "zq7deep"}, {"doc": "zq7deep"}, {"user": VICTIM}]
+    several += [{"user": ATTACKER, "doc": "zq7deep"}, {"user": ATTACKER}, {"user": "GUEST", "doc": "p-public"}, {}]
+    probes = _each("/_access", *several) + _each("/_channels", {}, {"prefix": "zq7"})
+    probes += _each(f"/_channels/{OTHER_ROOM}", {}) + _each("/_channels/ann-room", {}) + _each("/_channels/*", {})
+    for who in CALLERS:
+        full, twin = await asyncio.gather(ask_all(worlds.full, probes, who), ask_all(worlds.twin, probes, who))
+        for probe, one, other in zip(probes, full, twin, strict=True):
+            assert one.status == 404, f"{who}: {probe}: {one.status}"
+            assert comparable(worlds.full, one) == comparable(worlds.twin, other)
+            assert not traces(one)
+    async with client(worlds.full.admin) as admin:
+        answer = (await admin.get("/full/_access", params={"user": VICTIM, "doc": "zq7deep"})).json()
+        assert answer["can_read"], "there is something to tell"
 
 
 async def test_the_list_of_documents_is_the_attackers_own_and_nothing_more(worlds: Worlds) -> None:

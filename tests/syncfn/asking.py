@@ -31,8 +31,10 @@ def body(source: str) -> str:
 class Quick:
     """One function in this very process: the same engine, prelude and reading of answers, without the process."""
 
-    def __init__(self, source: str, engine_limits: EngineLimits | None = None) -> None:
-        self._engine = Engine(source, engine_limits or EngineLimits())
+    def __init__(
+        self, source: str, engine_limits: EngineLimits | None = None, *, engine: type[Engine] = Engine
+    ) -> None:
+        self._engine = engine(source, engine_limits or EngineLimits())
         self.reusable = True
 
     def __call__(

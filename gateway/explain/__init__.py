@@ -1,0 +1,1 @@
+"""Why somebody can or cannot read something, for administrators."""
