@@ -214,6 +214,21 @@ BODIES: Final[dict[tuple[str, str], Schema | None]] = {
     ("PUT", "/{db}/_purged_infos_limit"): {"type": "integer", "minimum": 1},
     ("POST", "/{db}/_purge"): _REVS,
     ("PUT", "/{db}/{doc}"): _DOCUMENT,
+    ("POST", "/{db}/_sync_function/try"): _object(
+        {
+            "doc": _DOCUMENT,
+            "old_doc": _DOCUMENT,
+            "user": {
+                "oneOf": [
+                    {**_TEXT, "description": "the name of a user; GUEST is the guest"},
+                    _object({"name": _TEXT, "channels": _PRINCIPALS, "roles": _PRINCIPALS}),
+                    {"type": "null", "description": "an administrator"},
+                ]
+            },
+            "function": _TEXT,
+        },
+        "doc",
+    ),
     ("POST", "/{db}/_user"): _USER,
     ("PUT", "/{db}/_user/{name}"): _USER,
     ("POST", "/{db}/_role"): _ROLE,

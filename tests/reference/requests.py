@@ -235,6 +235,7 @@ _VARIABLES: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "id": _segment(("l", "checkpoint", "%C3%A9")),
     "name": _segment(("bob", "carl", "dora")),  # never who asks
     "design": _segment(("d", "e", "sync_gateway")),
+    "channel": _segment(("A", "!", "%2A", "none")),
     "attachment": st.lists(_segment(("a.txt", "b.png", "_x")), min_size=1, max_size=3).map("/".join),
     "rest": st.sampled_from(_RESTS * 2 + ("_view/v",) * 8)
     | st.lists(_segment(_RESTS), min_size=1, max_size=3).map("/".join),
