@@ -57,6 +57,7 @@ from gateway.queries import (
 )
 from gateway.revision_parts import RevisionParts
 from gateway.routing.batches import sort_out
+from gateway.routing.imports import Imports
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import Resolver
 from gateway.routing.router import Router
@@ -99,8 +100,10 @@ class Database:
         self._batcher = Batcher(upstream)
         reader = RevisionReader(self._batcher, cache)
         ledger = Ledger(time.monotonic)
-        resolver = Resolver(store, upstream, reader, function, ledger)
-        self.router = Router(settings.name, store, upstream, resolver, ledger, cache)
+        rules = settings.imports
+        self._imports = Imports(store, enabled=rules.enabled, filter_source=rules.filter_source, name=settings.name)
+        resolver = Resolver(store, upstream, reader, function, ledger, self._imports)
+        self.router = Router(settings.name, store, upstream, resolver, ledger, cache, self._imports)
         self._writes = Writes(
             store=store,
             upstream=upstream,
@@ -111,6 +114,7 @@ class Database:
             ledger=ledger,
             status=self.router.status,
             route_again=lambda ids: self.router.route_again(ids, authoritative=False),
+            note_own=self._imports.note_own,
         )
         viewers = Viewers()
         self._reader = reader
@@ -185,6 +189,7 @@ class Database:
         self._matching.close()
         await self._batcher.close()
         await self._function.close()
+        await self._imports.close()
 
     async def retire(self, metadata: MetadataStore) -> None:
         """Close for good: the database is about to be deleted. Its feeds end, and what is under way is refused."""
@@ -533,6 +538,7 @@ class Database:
             "upstream_seq": router.upstream_since,
             "routed_count": router.routed_count,
             "foreign_refused_count": router.foreign_refused_count,
+            "not_imported_count": router.not_imported_count,
             "foreign_refused": [{"id": one.id, "rev": one.rev, "reason": one.reason} for one in router.refused],
             "written_count": self._writes.written_count,
             "refused_count": self._writes.refused_count,

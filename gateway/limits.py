@@ -60,6 +60,7 @@ WRITE_ROUTED_WAIT_SECONDS: Final = 10.0  # then a stored write answers 202
 WRITE_ROUTED_DOUBT_SECONDS: Final = 1.0  # without a row for so long, a stored write is read back upstream
 WRITE_IN_FLIGHT_WAIT_SECONDS: Final = 0.1  # how long a row waits for the answer of its own write
 VERDICT_SECONDS: Final = 60.0
+OWN_WRITES_SECONDS: Final = 600.0  # how long a write is remembered as the gateway's own, with rules of import
 VERDICTS_COUNT: Final = 50_000
 UPSTREAM_BATCH_DOCUMENTS_COUNT: Final = 500
 UPSTREAM_BATCH_BYTES: Final = 16_000_000
@@ -232,6 +233,7 @@ def check() -> None:
         "a document fits into a request body": DOCUMENT_BYTES <= BODY_BYTES,
         "an upstream batch holds at least one document": DOCUMENT_BYTES <= UPSTREAM_BATCH_BYTES,
         "a feed is dead only after several heartbeats": UPSTREAM_SILENCE_SECONDS >= 3 * UPSTREAM_HEARTBEAT_SECONDS,
+        "an own write is remembered longer than its verdict": OWN_WRITES_SECONDS > 2 * VERDICT_SECONDS,
         "a verdict outlives the wait for its routing": VERDICT_SECONDS >= WRITE_ROUTED_WAIT_SECONDS,
         "a stored write is read back before its writer gives up": WRITE_ROUTED_DOUBT_SECONDS
         < WRITE_ROUTED_WAIT_SECONDS,

@@ -309,7 +309,7 @@ def needs_restart(before: Settings, after: Settings) -> bool:
 
     def fixed(settings: Settings) -> object:
         databases = {
-            name: (database.upstream, database.sync_source, database.hide_existence)
+            name: (database.upstream, database.sync_source, database.hide_existence, database.imports)
             for name, database in settings.databases.items()
         }
         default = settings.default_database
@@ -317,6 +317,7 @@ def needs_restart(before: Settings, after: Settings) -> bool:
             *(settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public, databases),
             settings.sessions,
             *(default.sync_source, default.hide_existence, default.guest, default.users, default.roles),
+            default.imports,
         )
 
     return fixed(before) != fixed(after)

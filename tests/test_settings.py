@@ -216,6 +216,19 @@ class TestTheSyncFunction:
         assert source == 'function (doc) { channel(`shop-${doc.shop}`); requireUser("$$" + doc.owner); }\n'
         assert settings.databases["notes"].sync_place == f"{tmp_path / 'gateway.yaml'}:4 databases.notes.sync"
 
+    def test_dollars_in_the_functions_of_the_default_database_are_their_own(self, tmp_path: Path) -> None:
+        made = read(
+            tmp_path,
+            """
+            couchdb: {url: "embedded:couch"}
+            default_database:
+              sync: function (doc) { channel(`shop-${doc.shop}`); }
+              import_filter: function (doc) { return `${doc.shop}` === "1"; }
+            """,
+        ).created("n")
+        assert made.sync_source == "function (doc) { channel(`shop-${doc.shop}`); }"
+        assert made.imports.filter_source == 'function (doc) { return `${doc.shop}` === "1"; }'
+
     def test_a_function_that_mentions_a_js_file_last_is_no_path(self, tmp_path: Path) -> None:
         settings = read(
             tmp_path,
@@ -529,3 +542,33 @@ class TestSecrets:
         assert "topsecret" not in str(error) + repr(error.problems)
         assert error.__cause__ is None
         assert error.__context__ is None
+
+
+class TestTheRulesOfImport:
+    def test_everything_is_taken_in_by_default(self, tmp_path: Path) -> None:
+        rules = read(tmp_path, 'couchdb: {url: "embedded:c"}\ndatabases: {n: }\n').databases["n"].imports
+        assert (rules.enabled, rules.filter_source) == (True, None)
+
+    def test_a_filter_may_be_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "some.js").write_text("function (doc) { return doc.a; }")
+        text = 'couchdb: {url: "embedded:c"}\ndatabases: {n: {import_filter: some.js}}\n'
+        assert read(tmp_path, text).databases["n"].imports.filter_source == "function (doc) { return doc.a; }"
+
+    @pytest.mark.parametrize(
+        ("given", "place", "said"),
+        [
+            ("import: maybe", "databases.n.import", "true or false"),
+            ('import_filter: ""', "databases.n.import_filter", "the import filter is empty"),
+            ('import: false, import_filter: "function () {}"', "databases.n", "leave import_filter out"),
+            ("import_: true", "databases.n.import_", "import"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, tmp_path: Path, given: str, place: str, said: str) -> None:
+        (problem,) = problems(tmp_path, f'couchdb: {{url: "embedded:c"}}\ndatabases: {{n: {{{given}}}}}\n')
+        assert problem.place == place
+        assert said in problem.text
+
+    def test_a_filter_that_does_not_compile_is_a_problem(self, tmp_path: Path) -> None:
+        text = 'couchdb: {url: "embedded:c"}\ndatabases: {n: {import_filter: "function (doc {"}}\n'
+        (problem,) = problems(tmp_path, text, js="SyntaxError: expecting ')'")
+        assert (problem.place, "SyntaxError" in problem.text) == ("databases.n.import_filter", True)

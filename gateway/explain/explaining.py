@@ -46,6 +46,7 @@ class Explaining:
         leaf = next((leaf for leaf in leaves if leaf.rev == wanted), None)
         is_winner = row is not None and leaf is not None and leaf.rev == row.winner
         spans = index.spans([row.document]).get(row.document, []) if row is not None and is_winner else []
+        left_out = index.not_imported(doc)
         channels = [*sorted(leaf.routing.channels), index.star] if leaf is not None else []
         ways = Ways(index, [user], channels)
         facts = Facts(
@@ -61,6 +62,7 @@ class Explaining:
             leaf=leaf,
             spans=spans,
             missing=ways.missing(user),
+            left_out=next(((one.rev, one.reason) for one in left_out if leaf is None and rev in (None, one.rev)), None),
         )
         finding = find_out(facts)
         names = index.channel_names({*channels, *who.all_held, *(where for where, _, _ in spans)})
@@ -78,6 +80,8 @@ class Explaining:
             answer["otherwise"] = finding.otherwise
         if account.life:
             answer["account"] = shown.account_json(account)
+        if left_out:
+            answer["not_imported"] = [shown.not_imported_json(one) for one in left_out[: limits.EXPLAIN_PATHS_COUNT]]
         if row is not None:
             answer["document"] = form.document(row, leaf, facts, leaves, who)
         if finding.reasons:

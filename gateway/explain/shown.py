@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway import limits
@@ -11,7 +12,7 @@ from gateway.feeds.viewer import Viewer
 from gateway.model.explain import Facts, Finding, Past, Source, Way
 from gateway.model.intervals import ChannelId
 from gateway.model.leaves import Leaf
-from gateway.store.protocol import Account, DocumentRow
+from gateway.store.protocol import Account, DocumentRow, NotImported
 
 
 class Form:
@@ -73,6 +74,11 @@ class Form:
             {"channel": self._names[past.channel], "since": past.since, "until": past.until}
             for past in pasts[: limits.EXPLAIN_PATHS_COUNT]
         ]
+
+
+def not_imported_json(one: NotImported) -> dict[str, Any]:
+    seen_at = datetime.fromtimestamp(one.seen_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"rev": one.rev, "reason": one.reason, "seen_at": seen_at}
 
 
 def account_json(account: Account) -> dict[str, Any]:

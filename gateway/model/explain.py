@@ -20,6 +20,7 @@ Verdict: TypeAlias = Literal[
     "deleted-user",
     "disabled-user",
     "unknown-document",
+    "not-imported",  # written straight to CouchDB, and left out by the rules of import
     "not-routed",  # design documents and local ones are not for users, or are their own
     "purged",
     "no-such-revision",  # users read leaves, and what was one a moment ago
@@ -79,6 +80,7 @@ class Facts:
     leaf: Leaf | None  # that revision
     spans: Sequence[tuple[ChannelId, int, int]]  # of the document; only if the revision is the winner
     missing: Sequence[Way] = ()  # through roles that do not exist, to channels of the revision
+    left_out: tuple[str, str] | None = None  # the revision asked about, or one where none is recorded, and the reason
 
     @property
     def lives(self) -> bool:
@@ -126,6 +128,8 @@ def _verdict_of(reason: Reason) -> Verdict:
 def _nothing_there(facts: Facts) -> Verdict:
     if facts.doc.startswith(("_design/", "_local/")):
         return "not-routed"
+    if facts.left_out is not None:
+        return "not-imported"
     if not facts.known:
         return "unknown-document"
     return "purged" if facts.rev is None else "no-such-revision"

@@ -56,6 +56,9 @@ class _Said:
             return f"the user was deleted at sequence {facts.life[-1][1]}"
         if finding.verdict == "not-routed":
             return "design documents are for administrators, and each user has only local documents of its own"
+        if facts.left_out is not None and finding.verdict == "not-imported":
+            rev, reason = facts.left_out
+            return f"revision {rev} was written straight to CouchDB and not imported ({quoted(reason)})"
         if finding.verdict == "unknown-document":
             return "there is no such document"
         if finding.verdict == "purged":

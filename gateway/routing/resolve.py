@@ -16,6 +16,7 @@ from gateway.model.apply import Found, Recorded, is_known, is_stale
 from gateway.model.revisions import generation, history
 from gateway.model.routing import ADMIN, NO_ROUTING, Call, Routing, body_digest
 from gateway.pauses import Pauses
+from gateway.routing.imports import Imports
 from gateway.routing.ledger import Ledger
 from gateway.store.protocol import DatabaseStore, FoundDocument
 from gateway.syncfn.runtime import SyncFunction
@@ -58,8 +59,10 @@ class _NewLeaf:
 
     doc: Document
     found: Found
+    followed: bool = False  # taken in whatever the rules of import are
     routing: Routing | None = None
     refused: str | None = None
+    left_out: str | None = None  # why it is not imported
 
 
 class Resolver:
@@ -72,12 +75,14 @@ class Resolver:
         reader: RevisionReader,
         function: SyncFunction,
         ledger: Ledger,
+        imports: Imports,
     ) -> None:
         self._store = store
         self._upstream = upstream
         self._reader = reader
         self._function = function
         self._ledger = ledger
+        self._imports = imports
         self.refused: deque[RefusedRow] = deque(maxlen=limits.ROUTER_REFUSED_COUNT)
         self.refused_count = 0
 
@@ -106,7 +111,7 @@ class Resolver:
             resolved.found += [
                 _hidden(hint.id, hint.revs, recorded.get(hint.id, _NOTHING), unreadable[hint.id])
                 for hint in hints
-                if hint.id in unreadable and hint.revs is not None
+                if hint.id in unreadable and hint.revs is not None and not self._imports.restricted
             ]
         return resolved
 
@@ -186,22 +191,30 @@ class Resolver:
     ) -> None:
         documents: list[tuple[str, list[_NewLeaf], bool]] = []
         new: list[_NewLeaf] = []
+        left_out: dict[str, dict[str, str]] = {}
         for doc, leaves in read.items():
             before = recorded.get(doc, _NOTHING)
             now = [_found(leaf) for leaf in leaves]
             if is_known(now, before):
+                left_out[doc] = {}
                 resolved.known[doc] = frozenset(before.leaves)
                 continue
             if not authoritative and is_stale(now, before):
                 log.info("a stale read of a document was ignored; its row will come again")
                 continue
-            its = [_NewLeaf(leaf, one) for leaf, one in zip(leaves, now, strict=True)]
+            its = [_NewLeaf(leaf, one, _is_followed(one, before)) for leaf, one in zip(leaves, now, strict=True)]
             new += [leaf for leaf in its if leaf.found.rev not in before.leaves]
             documents.append((doc, its, _was_purged(now, before)))
         await self._route(new)
+        for doc, its, _ in documents:
+            left_out[doc] = {leaf.found.rev: leaf.left_out for leaf in its if leaf.left_out is not None}
+        await self._imports.note(left_out)
         for doc, its, purged in documents:
-            values = [(leaf.found, leaf.routing, leaf.refused) for leaf in its]
-            resolved.found.append(FoundDocument(doc, values, purged))
+            values = [(leaf.found, leaf.routing, leaf.refused) for leaf in its if leaf.left_out is None]
+            if is_known([found for found, _, _ in values], recorded.get(doc, _NOTHING)):
+                resolved.known[doc] = frozenset(found.rev for found, _, _ in values)
+            else:
+                resolved.found.append(FoundDocument(doc, values, purged))
 
     async def _route(self, new: Sequence[_NewLeaf]) -> None:
         """Give each new leaf its routing: its verdict if that was made for this very body, else as the admin."""
@@ -214,6 +227,10 @@ class Resolver:
                 leaf.routing = verdict.routing
             else:
                 foreign.append(leaf)
+        reasons = await self._imports.reasons([(leaf.doc, leaf.followed) for leaf in foreign])
+        for leaf, reason in zip(foreign, reasons, strict=True):
+            leaf.left_out = reason
+        foreign = [leaf for leaf in foreign if leaf.left_out is None]
         if not foreign:
             return
         parents = await self._parents(foreign)
@@ -240,6 +257,14 @@ class Resolver:
 def _found(leaf: Document) -> Found:
     revs = history(leaf["_revisions"]) if "_revisions" in leaf else [leaf["_rev"]]
     return Found(leaf["_rev"], bool(leaf.get("_deleted")), tuple(revs[1:]), None)
+
+
+def _is_followed(leaf: Found, before: Recorded) -> bool:
+    """Whether it is the end of something that is recorded: who holds that has to hear of it. Or an ancestor of it, as
+    after a backup was restored: that was taken in once."""
+    leaves = before.leaves.values()
+    ends = leaf.deleted and any(one.rev in leaf.ancestors for one in leaves)
+    return ends or any(leaf.rev in one.ancestors for one in leaves)
 
 
 def _hidden(doc: str, revs: Sequence[str], before: Recorded, reason: str) -> FoundDocument:

@@ -17,6 +17,7 @@ from gateway import limits
 from gateway.couch.revision_cache import RevisionCache
 from gateway.couch.upstream import ChangeRow, DatabaseInfo, Identity, UpstreamDatabase
 from gateway.errors import GatewayError, NotFound, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from gateway.routing.imports import Imports
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import RefusedRow, Resolver, RowHint
 from gateway.store.protocol import DatabaseStore
@@ -36,6 +37,7 @@ class RouterStatus:
     upstream_since: str = "0"
     routed_count: int = 0
     foreign_refused_count: int = 0
+    not_imported_count: int = 0  # leaves found since the start
     refused: Sequence[RefusedRow] = ()  # the last of them
 
 
@@ -71,6 +73,7 @@ class Router:
         resolver: Resolver,
         ledger: Ledger,
         cache: RevisionCache,
+        imports: Imports,
     ) -> None:
         self.name = name
         self.status = RouterStatus()
@@ -79,6 +82,7 @@ class Router:
         self._resolver = resolver
         self._ledger = ledger
         self._cache = cache
+        self._imports = imports
         self._task: asyncio.Task[None] | None = None
         self._identity: Identity | None = None
         self._target = 0
@@ -157,6 +161,7 @@ class Router:
             self.status.state = "upstream_replaced"
             self._cache.drop_database(self._upstream.name)
             await self._store.remember(identity=_RECONCILING)
+            await self._imports.forget()
             await self._reconcile()
             since = "0"
         if replaced or behind or state.identity is None:
@@ -164,6 +169,7 @@ class Router:
             await self._store.remember(identity=identity, purge_seq=info.purge_seq)
         else:
             await self.check_purges(info)
+        await self._imports.follow(lambda ids: self.route_again(ids, authoritative=False))
         self.status.upstream_since = since
         self._target = leading_number(info.update_seq)
         self.status.caught_up = False
@@ -207,11 +213,14 @@ class Router:
         self.status.routed_count += len(resolved.found)
         self.status.refused = tuple(self._resolver.refused)
         self.status.foreign_refused_count = self._resolver.refused_count
+        self.status.not_imported_count = self._imports.refused_count
         for doc, leaves in answer.items():
             self._ledger.applied(doc, resolved.seen_at[doc], leaves)
 
     async def _housekeeping(self) -> None:
         self._ledger.expire()
+        if self.status.caught_up:
+            await self._imports.forget_own()
         await self._store.forget_superseded(time.time() - limits.SUPERSEDED_GRACE_SECONDS)
         info = await self._upstream.info()
         if self._identity is not None and info.instance_start_time != self._identity.instance_start_time:

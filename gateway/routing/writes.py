@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
@@ -86,8 +86,10 @@ class Writes:
         ledger: Ledger,
         status: RouterStatus,
         route_again: Callable[[Sequence[str]], Awaitable[None]],
+        note_own: Callable[[Collection[tuple[str, str]]], Awaitable[None]],
     ) -> None:
-        """`route_again` reads documents upstream and routes what is found."""
+        """`route_again` reads documents upstream and routes what is found; `note_own` is told of writes, (document,
+        digest of the body), before they are sent."""
         self._store = store
         self._upstream = upstream
         self._batcher = batcher
@@ -96,6 +98,7 @@ class Writes:
         self._ledger = ledger
         self._status = status
         self._route_again = route_again
+        self._note_own = note_own
         self._locks = IdLocks()
         self._recorded = _RecordedLane(store)
         self._verdicts = _FunctionLane(function)
@@ -360,6 +363,7 @@ class Writes:
             return
         stored: list[_Sending] = []
         try:
+            await self._note_own([(sending.plan.draft.id, sending.digest) for sending in sendings])
             results = await store(sendings)
             routings = await self._routings_by_rev(sendings, results)
             pauses = Pauses()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -160,6 +160,15 @@ def _upstream_url(value: object, info: ValidationInfo) -> str:
 
 
 def _sync(value: object, info: ValidationInfo) -> SyncFunction:
+    return _function(value, info, "sync function", "; leave the key out for the default")
+
+
+def _import_filter(value: object, info: ValidationInfo) -> SyncFunction:
+    return _function(value, info, "import filter", "; leave the key out for none")
+
+
+def _function(value: object, info: ValidationInfo, what: str, advice: str) -> SyncFunction:
+    """A function of JavaScript, or the name of a file that holds one."""
     text = _text(value)
     context = _context(info)
     function = SyncFunction(text)
@@ -174,9 +183,9 @@ def _sync(value: object, info: ValidationInfo) -> SyncFunction:
         except OSError as error:
             raise ValueError(f"{file} cannot be read: {error.strerror}") from None
     if not function.source.strip():
-        raise ValueError("the sync function is empty; leave the key out for the default")
+        raise ValueError(f"the {what} is empty{advice}")
     if len(function.source.encode()) > limits.SYNC_FUNCTION_SOURCE_BYTES:
-        raise ValueError(f"the sync function exceeds {limits.SYNC_FUNCTION_SOURCE_BYTES} bytes")
+        raise ValueError(f"the {what} exceeds {limits.SYNC_FUNCTION_SOURCE_BYTES} bytes")
     if problem := context.compile_error(function.source):
         raise ValueError(f"{function.file or 'in the function'}: {problem}")
     return function
@@ -310,11 +319,19 @@ class RoleFile(Section):
 class DatabaseFile(Section):
     upstream: DatabaseName | None = None
     sync: Annotated[SyncFunction, PlainValidator(_sync)] = SyncFunction(DEFAULT_SYNC_FUNCTION)
+    import_: Annotated[Flag, Field(validation_alias="import")] = True
+    import_filter: Annotated[SyncFunction | None, PlainValidator(_import_filter)] = None
     hide_existence: Flag = False
     cors: Cors = None
     guest: GuestFile = Field(default_factory=GuestFile)
     users: Annotated[dict[UserName, UserFile], EmptyMapping] = {}
     roles: Annotated[dict[PrincipalName, RoleFile], EmptyMapping] = {}
+
+    @model_validator(mode="after")
+    def _nothing_to_filter(self) -> Self:
+        if self.import_filter is not None and not self.import_:
+            raise ValueError("takes nothing in with `import: false`; leave import_filter out")
+        return self
 
 
 class ConfigFile(Section):
@@ -343,4 +360,6 @@ def keys_at(path: PathInFile) -> list[str]:
             return []
         if get_origin(kind) is UnionType:  # a section that can be switched off
             kind = next(one for one in get_args(kind) if one is not NoneType)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
+    if not (isinstance(kind, type) and issubclass(kind, Section)):
+        return []
+    return [str(field.validation_alias or name) for name, field in kind.model_fields.items()]

@@ -202,8 +202,10 @@ class _TooMuch(Exception):
 
 
 def _holds_javascript(path: PathInFile) -> bool:
-    """`databases.NAME.sync`: a `$` or `${…}` in it is the function's own (a template string)."""
-    return len(path) == 3 and path[0] == "databases" and path[2] == "sync"
+    """A function of a database: a `$` or `${…}` in it is the function's own (a template string)."""
+    of_database = len(path) == 3 and path[0] == "databases"
+    of_default = len(path) == 2 and path[0] == "default_database"
+    return (of_database or of_default) and path[-1] in ("sync", "import_filter")
 
 
 def _position(node: yaml.Node) -> Position:

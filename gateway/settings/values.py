@@ -94,6 +94,15 @@ class RoleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportRules:
+    """What becomes of documents that are written straight to the upstream: all are taken in, those that the filter
+    takes, or none. `filter_source` is the source of a JavaScript function."""
+
+    enabled: bool = True
+    filter_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseSettings:
     """`upstream` is the CouchDB database; `sync_place` says where `sync_source` stands, for messages and logs.
 
@@ -110,6 +119,7 @@ class DatabaseSettings:
     users: Mapping[str, UserSettings]
     roles: Mapping[str, RoleSettings]
     cors: CorsPolicy | None = None
+    imports: ImportRules = ImportRules()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from gateway.model.intervals import OPEN, Access, ChannelId, Role
 from gateway.model.leaves import Leaf
 from gateway.model.names import PUBLIC_CHANNEL
 from gateway.model.revisions import winner_first
-from gateway.store import holders, rows
+from gateway.store import holders, imports, rows
 from gateway.store.protocol import (
     Account,
     DocumentEntry,
@@ -19,6 +19,7 @@ from gateway.store.protocol import (
     Held,
     IdRange,
     LiveRow,
+    NotImported,
     PrincipalKind,
 )
 
@@ -33,6 +34,7 @@ class SqliteIndex:
     """Implements `Index` over one connection inside a read transaction."""
 
     def __init__(self, connection: sqlite3.Connection, database: int, star: ChannelId, public: ChannelId) -> None:
+        self._connection = connection
         self._sql = connection.execute
         self._database = database
         self.star = star
@@ -272,6 +274,9 @@ class SqliteIndex:
         ):
             found.setdefault(document, []).append((channel, start, OPEN if end is None else end))
         return found
+
+    def not_imported(self, doc: str) -> Sequence[NotImported]:
+        return imports.not_imported(self._connection, self._database, doc)
 
     def accounts(self, kind: PrincipalKind, names: Collection[str]) -> dict[str, Account]:
         return holders.accounts(self._sql, self._database, kind, names)

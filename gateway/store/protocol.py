@@ -36,6 +36,7 @@ class DatabaseState:
     sync_digest: str
     doc_count: int
     doc_del_count: int
+    import_rules: str  # a digest of the rules of import last followed; empty: none ever were
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,15 @@ class DocumentEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class NotImported:
+    """A leaf that somebody wrote straight to the upstream and that was not taken in. `seen_at` is unix seconds."""
+
+    rev: str
+    reason: str
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class IdRange:
     """Documents by id, compared as UTF-8 bytes. When descending from `start` down to `end`."""
 
@@ -263,6 +273,9 @@ class Index(Protocol):
     def spans(self, ids: Collection[DocumentId]) -> dict[DocumentId, list[tuple[ChannelId, int, int]]]:
         """(channel, from, until) in which each document, alive, was in a channel; OPEN for no end."""
 
+    def not_imported(self, doc: str) -> Sequence[NotImported]:
+        """Leaves of a document, known or not, that are upstream and were not taken in."""
+
     # Who has what, and from whom. Lists begin with the name `start`, in the order of UTF-8 bytes.
 
     def accounts(self, kind: PrincipalKind, names: Collection[str]) -> dict[str, Account]:
@@ -319,9 +332,32 @@ class DatabaseStore(Protocol):
         """
 
     async def remember(
-        self, *, identity: Identity | None = None, purge_seq: str | None = None, sync_source: str | None = None
+        self,
+        *,
+        identity: Identity | None = None,
+        purge_seq: str | None = None,
+        sync_source: str | None = None,
+        import_rules: str | None = None,
     ) -> None:
-        """Store facts about the upstream or the sync function in use; None leaves one as it is."""
+        """Store facts about the upstream or the rules in use; None leaves one as it is."""
+
+    async def note_own(self, writes: Collection[tuple[str, str]], now: float) -> None:
+        """Remember writes, (document, digest of the body), that are about to be sent upstream."""
+
+    async def own(self, writes: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these that `note_own` was told of."""
+
+    async def forget_own(self, before: float) -> int:
+        """Drop those noted before that time (unix seconds); how many."""
+
+    async def note_not_imported(self, found: Mapping[str, Mapping[str, str]], now: float) -> None:
+        """Make this all that is not taken in of these documents: document → revision → reason."""
+
+    async def not_imported_ids(self, after: str, limit: int) -> list[str]:
+        """Documents with leaves that were not taken in, in order, after the given one."""
+
+    async def forget_not_imported(self) -> None:
+        """The upstream is another one: nothing of it is known."""
 
     async def recorded_ids(self, after: str, limit: int) -> list[str]:
         """Ids of documents that have leaves, in order, after the given one: to walk all of them (W8)."""

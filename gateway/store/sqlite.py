@@ -16,7 +16,7 @@ from gateway.couch.upstream import Identity
 from gateway.errors import UnknownDatabase
 from gateway.model.apply import Recorded
 from gateway.model.names import ALL_CHANNELS, PUBLIC_CHANNEL
-from gateway.store import catalogue, documents, local_docs, members, principals, rows
+from gateway.store import catalogue, documents, imports, local_docs, members, principals, rows
 from gateway.store.connections import Connections
 from gateway.store.index import SqliteIndex, public_and_star
 from gateway.store.protocol import (
@@ -191,7 +191,12 @@ class SqliteDatabase:
         return await self._transaction(run)
 
     async def remember(
-        self, *, identity: Identity | None = None, purge_seq: str | None = None, sync_source: str | None = None
+        self,
+        *,
+        identity: Identity | None = None,
+        purge_seq: str | None = None,
+        sync_source: str | None = None,
+        import_rules: str | None = None,
     ) -> None:
         def run(sql: sqlite3.Connection) -> None:
             if identity is not None:
@@ -201,6 +206,8 @@ class SqliteDatabase:
                 )
             if purge_seq is not None:
                 sql.execute("UPDATE database SET purge_seq = ? WHERE id = ?", (purge_seq, self._number))
+            if import_rules is not None:
+                sql.execute("UPDATE database SET import_rules = ? WHERE id = ?", (import_rules, self._number))
             if sync_source is not None:
                 digest = hashlib.sha256(sync_source.encode()).hexdigest()
                 sql.execute("UPDATE database SET sync_digest = ? WHERE id = ?", (digest, self._number))
@@ -211,6 +218,24 @@ class SqliteDatabase:
                 )
 
         await self._connections.write(run)
+
+    async def note_own(self, writes: Collection[tuple[str, str]], now: float) -> None:
+        await self._connections.write(lambda sql: imports.note_own(sql, self._number, writes, now))
+
+    async def own(self, writes: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        return await self._connections.read(lambda sql: imports.own(sql, self._number, writes))
+
+    async def forget_own(self, before: float) -> int:
+        return await self._connections.write(lambda sql: imports.forget_own(sql, self._number, before))
+
+    async def note_not_imported(self, found: Mapping[str, Mapping[str, str]], now: float) -> None:
+        await self._connections.write(lambda sql: imports.note_not_imported(sql, self._number, found, now))
+
+    async def not_imported_ids(self, after: str, limit: int) -> list[str]:
+        return await self._connections.read(lambda sql: imports.not_imported_ids(sql, self._number, after, limit))
+
+    async def forget_not_imported(self) -> None:
+        await self._connections.write(lambda sql: imports.forget_not_imported(sql, self._number))
 
     async def recorded_ids(self, after: str, limit: int) -> list[str]:
         found = await self._connections.read(

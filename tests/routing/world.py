@@ -19,7 +19,7 @@ from gateway.embedded.server import EmbeddedServer
 from gateway.model.leaves import Leaf
 from gateway.model.positions import Since, parse_since
 from gateway.queries import AllDocsQuery, ChangesQuery, DocumentQuery, Listing, Outcome
-from gateway.settings.values import DatabaseSettings, GuestSettings
+from gateway.settings.values import DatabaseSettings, GuestSettings, ImportRules
 from gateway.store.protocol import DatabaseStore, DocumentRow, Index, PrincipalChange
 from gateway.store.sqlite import SqliteStore
 from tests.routing.scripted import ScriptedDatabase, ScriptedUpstream
@@ -60,6 +60,7 @@ class World:
     def __init__(self, directory: Path, sync: str = SYNC) -> None:
         self.directory = directory
         self.sync = sync
+        self.imports = ImportRules()
         self.database: Database
         self.upstream: ScriptedDatabase
         self.server: ScriptedUpstream
@@ -71,7 +72,9 @@ class World:
         self.server = _PreparedUpstream(EmbeddedServer(self.directory / "couch"), script)
         self._passwords = Passwords()
         self._credentials = Credentials(self._passwords)
-        settings = DatabaseSettings("notes", "notes", self.sync, "a test", False, GuestSettings(), {}, {})
+        settings = DatabaseSettings(
+            "notes", "notes", self.sync, "a test", False, GuestSettings(), {}, {}, imports=self.imports
+        )
         self.cache = RevisionCache()
         self.database = await Database.open(
             settings, self._metadata, self.server, self.cache, self._passwords, self._credentials
