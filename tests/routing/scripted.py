@@ -129,7 +129,7 @@ class ScriptedDatabase:
     async def changes(self, since: str) -> AsyncGenerator[ChangeRow | Idle, None]:
         self._reachable()
         self.sinces.append(since)
-        queue = self._queue = asyncio.Queue()
+        queue = self._queue
         pump = asyncio.create_task(self._pump(since, queue))
         try:
             while True:
@@ -140,6 +140,7 @@ class ScriptedDatabase:
                     self.handed.append(item)
                 yield item
         finally:
+            self._queue = asyncio.Queue()  # what is told from now on is for the next feed
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
 
