@@ -28,8 +28,8 @@ test-slow: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 .PHONY: test-compat
-test-compat: $(VENV)/.test-installed tests/js/node_modules/.installed tests/js-compat/node_modules/.installed ## The upstream and protocol tests against npm's pouchdb-server
-	@$(BIN)/python -m tests.compat $(or $(PYTEST_ARGS),tests/upstream tests/protocol)
+test-compat: $(VENV)/.test-installed tests/js/node_modules/.installed tests/js-compat/node_modules/.installed ## The upstream, protocol and differential tests against npm's pouchdb-server
+	@$(BIN)/python -m tests.compat $(or $(PYTEST_ARGS),tests/upstream tests/protocol tests/differential)
 
 .PHONY: test-sharded
 test-sharded: $(VENV)/.test-installed tests/js/node_modules/.installed ## The tests of a real CouchDB against a stand-in with shards

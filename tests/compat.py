@@ -83,7 +83,6 @@ CANNOT: Final[Mapping[str, str]] = {
     "test_a_design_document_whose_function_does_not_compile_is_refused": "it compiles functions when they are asked",
     "test_a_function_that_does_not_compile_is_refused_through_the_gateway": "it compiles functions when they are asked",
     "test_the_index_tells_about_itself": "its _info says little",
-    "test_a_sequence_of_requests_has_the_same_answers": "it computes other revisions and words its errors otherwise",
     "test_a_continuous_pull_catches_up_and_follows": _CONTINUOUS,
     "test_a_continuous_push_catches_up_and_follows": _CONTINUOUS,
     "test_an_old_index_answers_when_no_update_is_wanted": "its views know no update",

@@ -1,11 +1,13 @@
 """The servers that are compared with the embedded one.
 
 `admin` and `user`: a gateway, as the administrator of a database, and as a user who may read every document; always.
-`couchdb`: the server that TEST_COUCHDB_URL names.
+`couchdb`: the server that TEST_COUCHDB_URL names; with `make test-compat` this is npm's pouchdb-server (LOOKALIKE), another
+implementation, whose own differences from CouchDB known.py names.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -13,6 +15,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.compat import LOOKALIKE as IS_LOOKALIKE
+from tests.differential.known import LOOKALIKE
 from tests.differential.sides import Side
 from tests.protocol.upstreams import COUCHDB_URL, embedded_server, real_couchdb
 from tests.running import running_gateway, write_config
@@ -34,8 +38,9 @@ class Other:
 
     def sides(self) -> tuple[Side, Side]:
         self._count += 1
-        ours = Side(self.embedded, f"d{self._count}")
-        theirs = Side(self.admin, f"{self.prefix}d{self._count}")
+        lookalike = self.kind == LOOKALIKE
+        ours = Side(self.embedded, f"d{self._count}", lookalike)
+        theirs = Side(self.admin, f"{self.prefix}d{self._count}", lookalike)
         for side in (ours, theirs):
             made = side.http.put(f"/{side.database}")
             assert made.status_code in (201, 202), made.text
@@ -71,7 +76,8 @@ async def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
                 async with real_couchdb(COUCHDB_URL, []) as server:
                     login = None if server.username is None else (server.username, server.password or "")
                     with httpx.Client(base_url=server.url, auth=login, timeout=_TIMEOUT_SECONDS) as admin:
-                        yield Other("couchdb", embedded, admin, prefix=server.prefix)
+                        kind = LOOKALIKE if os.environ.get(IS_LOOKALIKE) else "couchdb"
+                        yield Other(kind, embedded, admin, prefix=server.prefix)
                 return
             config = write_config(tmp_path_factory.mktemp("gateway"), {})
             async with running_gateway(config) as gateway:

@@ -11,6 +11,7 @@ from tests.differential.sides import Told
 
 ADMIN: Final = "admin"
 USER: Final = "user"
+LOOKALIKE: Final = "pouchdb-server"
 GATEWAY: Final = frozenset((ADMIN, USER))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,7 @@ from tests.differential.requests import UNKNOWN, Ask, Made, Seq
 
 _OWN: Final = {"seq", "last_seq", "pending", "update_seq", "purge_seq", "_local_seq"}  # each server has its own
 _ETAGS: Final = {"GET"}
+_DIGEST: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,13 @@ class Told:
 
 @dataclass(slots=True)
 class Side:
-    """One database on one server."""
+    """One database on one server. `lookalike`: one of the two computes revision ids of its own, and words its errors as
+    it likes. So the digests of the revisions that a server made are named by the write, and reasons do not count."""
 
     http: httpx.Client
     database: str
+    lookalike: bool = False
+    names: dict[str, str] = field(default_factory=dict)  # of the digests that this server made
     made: dict[str, list[str]] = field(default_factory=dict)
     seqs: list[str] = field(default_factory=list)
 
@@ -51,11 +56,26 @@ class Side:
         etag = answer.headers.get("etag") if ask.method in _ETAGS and answer.status_code == 200 else None
         if len(ask.path) != 1 or ask.path[0].startswith("_"):
             etag = None  # of lists: opaque
-        return Told(answer.status_code, self._normal(body, ask), etag)
+        return Told(answer.status_code, self._normal(body, ask), etag and self._named(etag))
+
+    def leaves(self, id: str) -> list[str]:
+        """The revisions of a document that have no successor; none where it is unknown."""
+        headers = {"Accept": "application/json"}
+        path, params = f"/{self.database}/{_quoted(id)}", {"open_revs": "all"}
+        answer = self.http.get(path, params=params, headers=headers)
+        return [found["ok"]["_rev"] for found in answer.json()] if answer.status_code == 200 else []
 
     def _param(self, value: Any) -> str:
         value = self._own(value)
         return value if isinstance(value, str) else json.dumps(value)
+
+    def revision(self, value: Made | str) -> str:
+        """The server's own text for a revision in a request."""
+        return str(self._own(value))
+
+    def made_here(self, rev: str) -> bool:
+        """Whether the server has computed this id."""
+        return rev.partition("-")[2] in self.names
 
     def _own(self, value: Any) -> Any:
         """With the server's own revisions and sequences."""
@@ -78,7 +98,10 @@ class Side:
         results = body if ask.path == ("_bulk_docs",) else [body]
         for result in results:
             if isinstance(result, dict) and "rev" in result and "id" in result:
-                self.made.setdefault(result["id"], []).append(result["rev"])
+                made = self.made.setdefault(result["id"], [])
+                if self.lookalike:
+                    self.names[result["rev"].partition("-")[2]] = f"{result['id']}#{len(made)}"
+                made.append(result["rev"])
 
     def _normal(self, value: Any, ask: Ask) -> Any:
         value = self._stripped(value)
@@ -97,10 +120,18 @@ class Side:
         if isinstance(value, Mapping):
             # An error of the gateway has a code of its own, too.
             own = {*_OWN, "code"} if "error" in value else _OWN
+            if self.lookalike and "error" in value:
+                own = {*own, "reason"}
             return {name: self._stripped(member) for name, member in value.items() if name not in own}
+        if isinstance(value, str):
+            return self._named(value)
         if isinstance(value, list):
             return [self._stripped(member) for member in value]
         return value
+
+    def _named(self, text: str) -> str:
+        """With the digests that this server made named by the write that made them."""
+        return _DIGEST.sub(lambda found: self.names.get(found[0], found[0]), text) if self.names else text
 
 
 def _quoted(part: str) -> str:

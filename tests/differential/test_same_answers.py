@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.differential.conftest import Other
 from tests.differential.known import GATEWAY, differs_as_known
 from tests.differential.requests import Ask, sequences, without_design_documents
+from tests.differential.winners import left_to_digests
 
 
 @settings(max_examples=15, phases=[Phase.generate, Phase.shrink], suppress_health_check=[HealthCheck.too_slow])
@@ -17,6 +18,8 @@ def test_a_sequence_of_requests_has_the_same_answers(other: Other, asked: list[A
     ours, theirs = other.sides()
     try:
         for number, ask in enumerate(asked):
+            if ours.lookalike and left_to_digests(ours, ask):
+                continue
             first, second = ours.ask(ask), theirs.ask(ask)
             if first != second and not differs_as_known(other.kind, ask, first, second):
                 before = "\n".join(f"  {one}" for one in asked[:number])
