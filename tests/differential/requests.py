@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 IDS: Final = ["a", "b", "é/+ &", "_design/d", "ab"]
 DIGESTS: Final = [digit * 32 for digit in "abc"]
+_GIVEN: Final = re.compile(f"^([0-9])-({'|'.join(DIGESTS)})$")
 UNKNOWN: Final = "1-00000000000000000000000000000000"
 
 
@@ -58,6 +60,39 @@ def without_design_documents(ask: Ask) -> Ask:
         return value
 
     return replace(ask, path=plain(ask.path), params=plain(ask.params), body=plain(ask.body))
+
+
+def for_the_lookalike(ask: Ask) -> Ask:
+    """The same as pouchdb-server can take it.
+
+    Each digest that is sent belongs to one generation, as in real histories: it looks for a revision by its digest
+    alone, and takes a deleted 2-a over 1-a for one that lives. And `latest` is left out where a revision is named:
+    it ends its process where that is unknown. Of several edits of one document in a `_bulk_docs` the first is left: it
+    answers that the others are conflicts, and stores them all the same.
+    """
+
+    def distinct(value: Any) -> Any:
+        if isinstance(value, str):
+            return _GIVEN.sub(lambda found: f"{found[1]}-{found[2][:-1]}{found[1]}", value)
+        if isinstance(value, dict):
+            start, ids = value.get("start"), value.get("ids")
+            if isinstance(start, int) and isinstance(ids, list):
+                return {"start": start, "ids": [f"{digest[:-1]}{start - at}" for at, digest in enumerate(ids)]}
+            return {name: distinct(member) for name, member in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(distinct(member) for member in value)
+        return value
+
+    in_query = any(name == "rev" or (name == "open_revs" and value != "all") for name, value in ask.params)
+    named = in_query or (ask.path == ("_bulk_get",) and any("rev" in item for item in ask.body["docs"]))
+    params = tuple(one for one in ask.params if not (named and one[0] == "latest"))
+    body = ask.body
+    if ask.path == ("_bulk_docs",) and body.get("new_edits", True):
+        firsts: dict[str, Any] = {}
+        for doc in body["docs"]:
+            firsts.setdefault(doc["_id"], doc)
+        body = {**body, "docs": list(firsts.values())}
+    return replace(ask, params=distinct(params), body=distinct(body))
 
 
 ids = st.sampled_from(IDS)
