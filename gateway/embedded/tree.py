@@ -84,18 +84,26 @@ class Tree:
         """Graft a history, newest first, onto the tree; the body of `path[0]` is still to be set by the caller.
 
         A known revision keeps the parent it has; a root of the tree that has a parent in `path` gets it (the tree was
-        stemmed more than the sender's).
+        stemmed more than the sender's). Ancestors that contradict what is known are left out: they would be leaves
+        without a body.
         """
         newest = path[0]
         known = self.nodes.get(newest)
         had_body = known is not None and known.body != NO_BODY
         below: str | None = None
+        added: list[str] = []  # since the last revision that was known
         for rev in reversed(path):
             node = self.nodes.get(rev)
             if node is None:
                 self.nodes[rev] = Node(below, deleted if rev == newest else False, NO_BODY)
-            elif node.parent is None and below is not None and not self._reaches(below, rev):
-                node.parent = below
+                added.append(rev)
+            else:
+                if node.parent is None and below is not None and not self._reaches(below, rev):
+                    node.parent = below
+                if node.parent != below:
+                    for contradiction in added:
+                        del self.nodes[contradiction]
+                added = []
             below = rev
         if had_body:
             return Merged.KNOWN

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 IDS: Final = ["a", "b", "é/+ &", "_design/d", "ab"]
 DIGESTS: Final = [digit * 32 for digit in "abc"]
 _GIVEN: Final = re.compile(f"^([0-9])-({'|'.join(DIGESTS)})$")
+_PARENTS: Final = {"a": "a", "b": "a", "c": "b"}  # the first letters of digests
 UNKNOWN: Final = "1-00000000000000000000000000000000"
 
 
@@ -65,8 +66,8 @@ def without_design_documents(ask: Ask) -> Ask:
 def for_the_lookalike(ask: Ask) -> Ask:
     """The same as pouchdb-server can take it.
 
-    Each digest that is sent belongs to one generation, as in real histories: it looks for a revision by its digest
-    alone, and takes a deleted 2-a over 1-a for one that lives. And `latest` is left out where a revision is named:
+    Each digest that is sent belongs to one generation and has one parent, as in real histories: it looks for a revision
+    by its digest alone, and takes a deleted 2-a over 1-a for one that lives. And `latest` is left out where a revision is named:
     it ends its process where that is unknown. Of several edits of one document in a `_bulk_docs` the first is left: it
     answers that the others are conflicts, and stores them all the same.
     """
@@ -77,7 +78,10 @@ def for_the_lookalike(ask: Ask) -> Ask:
         if isinstance(value, dict):
             start, ids = value.get("start"), value.get("ids")
             if isinstance(start, int) and isinstance(ids, list):
-                return {"start": start, "ids": [f"{digest[:-1]}{start - at}" for at, digest in enumerate(ids)]}
+                letters = [ids[0][0]]
+                while len(letters) < len(ids):
+                    letters.append(_PARENTS[letters[-1]])
+                return {"start": start, "ids": [f"{letter * 31}{start - at}" for at, letter in enumerate(letters)]}
             return {name: distinct(member) for name, member in value.items()}
         if isinstance(value, (list, tuple)):
             return type(value)(distinct(member) for member in value)

@@ -220,3 +220,15 @@ async def test_a_design_document_may_be_addressed_with_a_slash(http: httpx.Async
     assert (await http.get("_design%2Fviews")).json()["_id"] == "_design/views"
     assert (await http.get("_design/views/_view/all")).json()["reason"] == "missing_named_view"
     assert (await http.get("_design/views/_show/all")).status_code == 501
+
+
+async def test_histories_that_contradict_each_other_break_no_read(http: httpx.AsyncClient) -> None:
+    docs = [
+        {"_id": "a", "_rev": "2-c", "_revisions": {"start": 2, "ids": ["c", "a"]}, "_deleted": True},
+        {"_id": "a", "_rev": "3-d", "_revisions": {"start": 3, "ids": ["d", "c", "b"]}, "_deleted": True},
+    ]
+    response = await http.post("_bulk_docs", json={"docs": docs, "new_edits": False})
+    assert (response.status_code, response.json()) == (201, [])
+    assert (await http.get("_all_docs", params={"include_docs": "true"})).json()["rows"] == []
+    leaves = await http.get("a", params={"open_revs": "all"}, headers={"accept": "application/json"})
+    assert leaves.json() == [{"ok": {"_id": "a", "_rev": "3-d", "_deleted": True}}]

@@ -118,6 +118,24 @@ def test_no_history_however_false_makes_a_circle(lies: list[list[str]]) -> None:
         assert tree.leaves()
 
 
+@given(st.lists(st.lists(st.sampled_from([f"{g}-{d}" for g in range(1, 6) for d in "ab"]), min_size=1, max_size=6)))
+def test_every_leaf_has_a_body_however_false_the_histories(lies: list[list[str]]) -> None:
+    tree = Tree()
+    for path in lies:
+        generations = sorted({rev.partition("-")[0]: rev for rev in path}.values(), reverse=True)
+        add(tree, *generations)
+        assert generations[0] in tree.nodes
+        assert all(tree.nodes[leaf].body != NO_BODY for leaf, _ in tree.leaves())
+
+
+def test_ancestors_that_contradict_what_is_known_are_left_out() -> None:
+    tree = Tree()
+    add(tree, "2-c", "1-a")
+    add(tree, "3-d", "2-c", "1-b")
+    assert tree.path("3-d") == ["3-d", "2-c", "1-a"]
+    assert tree.leaves() == [("3-d", False)]
+
+
 def test_a_stemmed_root_gets_its_parent_when_a_longer_history_arrives() -> None:
     tree = Tree()
     add(tree, "3-c")
