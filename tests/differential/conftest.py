@@ -1,8 +1,8 @@
 """The servers that are compared with the embedded one.
 
 `admin` and `user`: a gateway, as the administrator of a database, and as a user who may read every document; always.
-`couchdb`: the server that TEST_COUCHDB_URL names; with `make test-compat` this is npm's pouchdb-server (LOOKALIKE), another
-implementation, whose own differences from CouchDB known.py names.
+`couchdb`: the server that TEST_COUCHDB_URL names; with `make test-compat` this is npm's pouchdb-server (LOOKALIKE),
+another implementation, whose own differences from CouchDB known.py names.
 """
 
 from __future__ import annotations

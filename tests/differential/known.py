@@ -145,6 +145,12 @@ def _other_order_of_results(ask: Ask, ours: Told, theirs: Told) -> Told:
     return replace(ours, body=theirs.body) if same else ours
 
 
+def _winner_of(result: dict[str, Any], without_rev: set[str]) -> list[dict[str, Any]]:
+    """Without a revision CouchDB answers all leaves, the winner first, and pouchdb-server the winner."""
+    docs: list[dict[str, Any]] = result["docs"]
+    return docs[:1] if result["id"] in without_rev and all("ok" in entry for entry in docs) else docs
+
+
 def _bulk_get_of_what_is_missing(ask: Ask, ours: Told, theirs: Told) -> Told:
     if ask.path != ("_bulk_get",) or ours.status != 200:
         return ours
@@ -159,7 +165,10 @@ def _bulk_get_of_what_is_missing(ask: Ask, ours: Told, theirs: Told) -> Told:
             return entry
         return {} if error["rev"] == "undefined" else {"missing": error["rev"]}
 
-    results = [{**one, "docs": [as_theirs(one["id"], entry) for entry in one["docs"]]} for one in ours.body["results"]]
+    results = [
+        {**one, "docs": [as_theirs(one["id"], entry) for entry in _winner_of(one, without_rev)]}
+        for one in ours.body["results"]
+    ]
     return replace(ours, body={"results": results})
 
 
@@ -223,7 +232,7 @@ def _written_over_a_deletion_in_bulk(ask: Ask, ours: Told, theirs: Told) -> Told
 def _revs_diff_of_nothing(ask: Ask, ours: Told, theirs: Told) -> Told:
     if ask.path != ("_revs_diff",) or ours.status != 200:
         return ours
-    empty = {id: {"missing": []} for id, revs in ask.body.items() if not revs and id in theirs.body}
+    empty: dict[str, Any] = {id: {"missing": []} for id, revs in ask.body.items() if not revs and id in theirs.body}
     return replace(ours, body={**ours.body, **empty})
 
 
@@ -235,7 +244,7 @@ def _created_when_deleted(ask: Ask, ours: Told, theirs: Told) -> Told:
 def _attachment_over_an_unknown_revision(ask: Ask, ours: Told, theirs: Told) -> Told:
     if len(ask.path) != 2 or ask.path[0].startswith("_") or ours.status != 409 or ours.body != {"error": "not_found"}:
         return ours
-    if ask.method == "DELETE" and theirs.status == 404:
+    if theirs.status == 404:
         return replace(ours, status=404)
     if ask.method == "PUT" and theirs.status == 409:
         return replace(ours, body={"error": "conflict"})
@@ -263,9 +272,7 @@ def _local_conflict(ask: Ask, ours: Told, theirs: Told) -> Told:
     return theirs if writes and ours.status == 201 and theirs == Told(409, {"error": "conflict"}, None) else ours
 
 
-def _of_the_lookalike(
-    reason: str, as_theirs: Callable[[Ask, Told, Told], Told], *, parts: bool = False
-) -> Difference:
+def _of_the_lookalike(reason: str, as_theirs: Callable[[Ask, Told, Told], Told], *, parts: bool = False) -> Difference:
     return Difference(frozenset((LOOKALIKE,)), reason, as_theirs, parts)
 
 
@@ -282,16 +289,23 @@ KNOWN: Final = [
     _of_the_lookalike("it skips keys before it turns them around", _keys_are_chosen_before_they_are_turned),
     _of_the_lookalike("the offset of its listings is what was skipped", _offset_is_what_was_skipped),
     _of_the_lookalike("it answers what it refused of a _bulk_docs first", _other_order_of_results),
-    _of_the_lookalike("its _bulk_get has no errors for what is missing", _bulk_get_of_what_is_missing),
+    _of_the_lookalike(
+        "its _bulk_get has no errors for what is missing, and the winner alone where no revision is named",
+        _bulk_get_of_what_is_missing,
+    ),
     _of_the_lookalike("its _bulk_get has one result for each document", _bulk_get_by_document),
     _of_the_lookalike("its rows name the leaves in no order", _leaves_in_no_order),
     _of_the_lookalike("its _revs_diff calls interior revisions missing", _interior_revisions_are_missing),
     _of_the_lookalike("its _revs_diff has an entry for no revisions", _revs_diff_of_nothing),
     _of_the_lookalike("it answers 201 to a PUT that deletes", _created_when_deleted),
-    _of_the_lookalike("it has other errors for an attachment of an unknown revision", _attachment_over_an_unknown_revision),
+    _of_the_lookalike(
+        "it has other errors for an attachment of an unknown revision", _attachment_over_an_unknown_revision
+    ),
     _of_the_lookalike("it asks for a revision first, and calls that 500", _no_revision_for_a_missing_attachment),
     _of_the_lookalike("a deletion takes no attachment", _no_attachment_over_a_deletion, parts=True),
-    _of_the_lookalike("an attachment over an unknown revision makes a document", _attachment_makes_a_document, parts=True),
+    _of_the_lookalike(
+        "an attachment over an unknown revision makes a document", _attachment_makes_a_document, parts=True
+    ),
     _of_the_lookalike("any revision can be written over a deletion", _written_over_a_deletion, parts=True),
     _of_the_lookalike("the same in _bulk_docs", _written_over_a_deletion_in_bulk, parts=True),
     _of_the_lookalike("it checks the revision of a local document", _local_conflict, parts=True),

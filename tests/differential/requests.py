@@ -67,9 +67,9 @@ def for_the_lookalike(ask: Ask) -> Ask:
     """The same as pouchdb-server can take it.
 
     Each digest that is sent belongs to one generation and has one parent, as in real histories: it looks for a revision
-    by its digest alone, and takes a deleted 2-a over 1-a for one that lives. And `latest` is left out where a revision is named:
-    it ends its process where that is unknown. Of several edits of one document in a `_bulk_docs` the first is left: it
-    answers that the others are conflicts, and stores them all the same.
+    by its digest alone, and takes a deleted 2-a over 1-a for one that lives. And `latest` is left out where a revision
+    is named: it ends its process where that is unknown. Of several edits of one document in a `_bulk_docs` the first is
+    left: it answers that the others are conflicts, and stores them all the same.
     """
 
     def distinct(value: Any) -> Any:

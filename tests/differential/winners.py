@@ -1,7 +1,7 @@
 """Which writes would leave the winner of a document to the digests that the servers compute.
 
-Of several leaves with one generation the greater digest wins. Two servers that compute digests of their own agree about the
-winner only where the digests were sent to them.
+Of several leaves with one generation the greater digest wins. Two servers that compute digests of their own agree about
+the winner only where the digests were sent to them.
 """
 
 from __future__ import annotations
