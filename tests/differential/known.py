@@ -214,21 +214,6 @@ def _interior_revisions_are_missing(ask: Ask, ours: Told, theirs: Told) -> Told:
     return replace(ours, body={**ours.body, **more})
 
 
-def _written_over_a_deletion(ask: Ask, ours: Told, theirs: Told) -> Told:
-    """CouchDB refuses a revision that is no leaf, of a deleted document too."""
-    names_one = ask.method == "PUT" and isinstance(ask.body, dict) and "_rev" in ask.body and len(ask.path) == 1
-    return theirs if names_one and ours == Told(409, {"error": "conflict"}, None) and theirs.status == 201 else ours
-
-
-def _written_over_a_deletion_in_bulk(ask: Ask, ours: Told, theirs: Told) -> Told:
-    if ask.path != ("_bulk_docs",) or not isinstance(ours.body, list) or not isinstance(theirs.body, list):
-        return ours
-    refused = {entry["id"] for entry in ours.body if entry.get("error") == "conflict"}
-    stored = {entry["id"] for entry in theirs.body if entry.get("ok")}
-    named = {doc["_id"] for doc in ask.body["docs"] if "_rev" in doc}
-    return theirs if refused & stored & named and len(ours.body) == len(theirs.body) else ours
-
-
 def _revs_diff_of_nothing(ask: Ask, ours: Told, theirs: Told) -> Told:
     if ask.path != ("_revs_diff",) or ours.status != 200:
         return ours
@@ -260,11 +245,6 @@ def _no_revision_for_a_missing_attachment(ask: Ask, ours: Told, theirs: Told) ->
 def _no_attachment_over_a_deletion(ask: Ask, ours: Told, theirs: Told) -> Told:
     attaches = ask.method == "PUT" and len(ask.path) == 2 and not ask.path[0].startswith("_")
     return theirs if attaches and ours.status == 201 and theirs == Told(404, {"error": "not_found"}, None) else ours
-
-
-def _attachment_makes_a_document(ask: Ask, ours: Told, theirs: Told) -> Told:
-    attaches = ask.method == "PUT" and len(ask.path) == 2 and not ask.path[0].startswith("_")
-    return theirs if attaches and ours == Told(409, {"error": "not_found"}, None) and theirs.status == 201 else ours
 
 
 def _local_conflict(ask: Ask, ours: Told, theirs: Told) -> Told:
@@ -303,11 +283,6 @@ KNOWN: Final = [
     ),
     _of_the_lookalike("it asks for a revision first, and calls that 500", _no_revision_for_a_missing_attachment),
     _of_the_lookalike("a deletion takes no attachment", _no_attachment_over_a_deletion, parts=True),
-    _of_the_lookalike(
-        "an attachment over an unknown revision makes a document", _attachment_makes_a_document, parts=True
-    ),
-    _of_the_lookalike("any revision can be written over a deletion", _written_over_a_deletion, parts=True),
-    _of_the_lookalike("the same in _bulk_docs", _written_over_a_deletion_in_bulk, parts=True),
     _of_the_lookalike("it checks the revision of a local document", _local_conflict, parts=True),
 ]
 

@@ -58,12 +58,13 @@ class Side:
             etag = None  # of lists: opaque
         return Told(answer.status_code, self._normal(body, ask), etag and self._named(etag))
 
-    def leaves(self, id: str) -> list[str]:
-        """The revisions of a document that have no successor; none where it is unknown."""
+    def leaves(self, id: str) -> dict[str, bool]:
+        """Of each revision of a document that has no successor, whether it is a deletion; none where it is unknown."""
         headers = {"Accept": "application/json"}
         path, params = f"/{self.database}/{_quoted(id)}", {"open_revs": "all"}
         answer = self.http.get(path, params=params, headers=headers)
-        return [found["ok"]["_rev"] for found in answer.json()] if answer.status_code == 200 else []
+        told = answer.json() if answer.status_code == 200 else []
+        return {found["ok"]["_rev"]: bool(found["ok"].get("_deleted")) for found in told}
 
     def _param(self, value: Any) -> str:
         value = self._own(value)
