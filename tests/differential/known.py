@@ -258,7 +258,7 @@ def _of_the_lookalike(reason: str, as_theirs: Callable[[Ask, Told, Told], Told],
 
 KNOWN: Final = [
     Difference(frozenset((USER,)), "a user is told of a deletion only where it may hold the document", _tombstones),
-    # CouchDB's side of each of these is in chttpd_db.erl, fabric_view_all_docs.erl and couch_doc.erl.
+    # In each of these the embedded server is held to be right: what tests/embedded and tests/protocol say of it.
     _of_the_lookalike("its ETags are those of the bytes, not the revision", _etag_of_the_bytes),
     _of_the_lookalike("it tells what is told of the winner of every revision", _told_of_a_named_revision),
     _of_the_lookalike("its digests are those of the bytes before they are compressed", _digests_of_plain_bytes),
