@@ -57,6 +57,7 @@ from gateway.queries import (
 )
 from gateway.revision_parts import RevisionParts
 from gateway.routing.batches import sort_out
+from gateway.routing.expiries import Expiries, end_what_is_over
 from gateway.routing.imports import Imports
 from gateway.routing.ledger import Ledger
 from gateway.routing.resolve import Resolver
@@ -116,6 +117,13 @@ class Database:
             route_again=lambda ids: self.router.route_again(ids, authoritative=False),
             note_own=self._imports.note_own,
         )
+        self._expiries = Expiries(
+            settings.name,
+            store,
+            self._batcher,
+            is_online=lambda: self.router.status.state == "online",
+            route_again=lambda ids: self.router.route_again(ids, authoritative=False),
+        )
         viewers = Viewers()
         self._reader = reader
         self._matching = Matching()
@@ -151,6 +159,7 @@ class Database:
         store = await metadata.database(settings.name)
         await Accounts(store, passwords).configure(settings)
         await store.settle_members()
+        await end_what_is_over(store)
         function = SyncFunction(settings.sync_source, name=f"sync function of {settings.name}")
         state = await store.state()
         if state.sync_digest and state.sync_digest != function.digest:
@@ -172,6 +181,7 @@ class Database:
         )
         metadata.subscribe(database.published)
         database.router.start()
+        database._expiries.start()
         return database
 
     def published(self, publication: Publication) -> None:
@@ -180,9 +190,11 @@ class Database:
             return
         self._users.forget(publication.users)
         self._wakes.publish(publication)
+        self._expiries.note(publication.next_end)
 
     async def close(self) -> None:
-        """End the router and the engine. What was acknowledged is stored already."""
+        """End the router, the timers and the engine. What was acknowledged is stored already."""
+        await self._expiries.stop()
         await self.router.stop()
         await self._writes.close()
         await self._documents.close()
@@ -542,5 +554,6 @@ class Database:
             "foreign_refused": [{"id": one.id, "rev": one.rev, "reason": one.reason} for one in router.refused],
             "written_count": self._writes.written_count,
             "refused_count": self._writes.refused_count,
+            "expired_count": self._expiries.expired_count,
             "feeds_waiting": len(self._wakes),
         }

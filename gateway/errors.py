@@ -263,6 +263,12 @@ class SyncFunctionBadName(BadRequest):
     error, code = "bad_request", "CG5004"
 
 
+class SyncFunctionBadExpiry(BadRequest):
+    """The function limited a grant by something that is no time: rather no write than access for ever."""
+
+    error, code = "bad_request", "CG5008"
+
+
 class UpstreamError(GatewayError):
     """Base of everything the upstream does to us; subclasses say whether trying again may help.
 

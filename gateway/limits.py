@@ -89,6 +89,14 @@ ROUTER_BATCH_ROWS_COUNT: Final = 500
 ROUTER_HOUSEKEEPING_SECONDS: Final = 5.0  # between looks at purges, expired verdicts and superseded leaves
 ROUTER_REFUSED_COUNT: Final = 20  # foreign writes that the function refused, as kept for the status
 UPSTREAM_LAG_SECONDS: Final = 1.0  # how long a document is read again that is older than the row that named it
+GRANTS_ENDED_COUNT: Final = 1_000  # grants whose time is over that one transaction ends
+DOCUMENTS_EXPIRED_COUNT: Final = 100  # expired documents deleted at once
+EXPIRED_RETRY_FIRST_SECONDS: Final = (
+    5.0  # until an expired document that the upstream would not delete has its next turn
+)
+EXPIRED_RETRY_LAST_SECONDS: Final = 300.0
+CLOCK_LOOK_SECONDS: Final = 1.0  # between looks at the clock, which may be set, of what ends by itself
+EXPIRIES_LOOK_SECONDS: Final = 60.0  # between looks at the store, for what no commit has told of
 LEAF_ANCESTORS_COUNT: Final = 50  # ancestor revision ids kept with a leaf
 SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable this long (A19)
 
@@ -252,7 +260,9 @@ def check() -> None:
         "a selector's batch fits into its query": SELECTOR_BATCH_SECONDS <= FIND_SECONDS,
         "one answer of _find fits into those of all": FIND_ANSWER_BYTES <= FINDS_ANSWERS_BYTES,
         "a websocket is closed before the gateway stops": WEBSOCKET_CLOSE_SECONDS < DRAIN_SECONDS,
-        "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS,
+        "retries start before they end": UPSTREAM_RETRY_FIRST_SECONDS <= UPSTREAM_RETRY_LAST_SECONDS
+        and EXPIRED_RETRY_FIRST_SECONDS <= EXPIRED_RETRY_LAST_SECONDS,
+        "access ends within a second": CLOCK_LOOK_SECONDS <= 1.0,
     }
     broken = [rule for rule, holds in rules.items() if not holds]
     if broken:

@@ -12,6 +12,7 @@ from gateway.feeds.viewer import Viewer
 from gateway.model.explain import Facts, Finding, Past, Source, Way
 from gateway.model.intervals import ChannelId
 from gateway.model.leaves import Leaf
+from gateway.model.moments import moment_text
 from gateway.store.protocol import Account, DocumentRow, NotImported
 
 
@@ -33,6 +34,8 @@ class Form:
                 {"channel": self._names[channel], "since": facts.entered(channel, leaf)}
                 for channel in sorted(leaf.routing.channels, key=self._names.__getitem__)
             ]
+            if leaf.routing.expiry is not None and not leaf.deleted:
+                shown["expires"] = moment_text(leaf.routing.expiry)
             if leaf.superseded_at is not None:
                 shown["superseded"] = True
             if leaf.routing.refused is not None:
@@ -94,6 +97,7 @@ def way_json(way: Way) -> dict[str, Any]:
         "since": way.since,
         "from": [source_json(one) for one in way.sources],
         **more_json(way.more),
+        **_end_json(way.end),
     }
     if way.role is not None:
         member: dict[str, Any] = {"member": [source_json(one) for one in way.membership]}
@@ -102,10 +106,14 @@ def way_json(way: Way) -> dict[str, Any]:
 
 
 def source_json(source: Source) -> dict[str, Any]:
-    shown: dict[str, Any] = {"source": source.kind, "since": source.since}
+    shown: dict[str, Any] = {"source": source.kind, "since": source.since, **_end_json(source.end)}
     if source.kind == "document":
         return shown | {"doc": source.name, "rev": source.rev}
     return shown if source.name is None else shown | {"issuer": source.name}
+
+
+def _end_json(end: float | None) -> dict[str, str]:
+    return {} if end is None else {"expires": moment_text(end)}
 
 
 def more_json(more: bool) -> dict[str, bool]:

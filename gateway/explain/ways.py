@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from gateway.model.explain import Source, SourceKind, Way
@@ -18,13 +19,13 @@ class Sources:
     """Sources as they are stored, made into what is told: documents by their ids."""
 
     def __init__(self, index: Index, held: Iterable[Held]) -> None:
-        texts = {text for one in held for text, _ in one.sources}
+        texts = {text for one in held for text, _, _ in one.sources}
         self._documents = index.documents(
             [int(text.removeprefix(_OF_DOCUMENT)) for text in texts if text.startswith(_OF_DOCUMENT)]
         )
 
     def of(self, held: Held, account: Account) -> list[Source]:
-        return [self._source(text, since, account) for text, since in held.sources]
+        return [replace(self._source(text, since, account), end=end) for text, since, end in held.sources]
 
     def _source(self, text: str, since: int, account: Account) -> Source:
         if text.startswith(_OF_DOCUMENT):

@@ -41,6 +41,7 @@ class Source:
     since: int
     name: str | None = None  # of a document, its id; of a token, its issuer
     rev: str | None = None
+    end: float | None = None  # unix seconds; then it gives nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,19 @@ class Way:
     membership: Sequence[Source] = ()
     more: bool = False  # there are other sources
     more_membership: bool = False
+
+    @property
+    def end(self) -> float | None:
+        """When it ends by itself (unix seconds); None: never, or nobody can tell."""
+        ends = [None if self.more else _last_end(self.sources)]
+        if self.role is not None:
+            ends.append(None if self.more_membership else _last_end(self.membership))
+        return min((end for end in ends if end is not None), default=None)
+
+
+def _last_end(sources: Sequence[Source]) -> float | None:
+    ends = [source.end for source in sources]
+    return None if None in ends else max((end for end in ends if end is not None), default=None)
 
 
 class Past(NamedTuple):

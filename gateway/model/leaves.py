@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gateway.model.intervals import ChannelId, Intervals
@@ -20,6 +20,10 @@ class LeafRouting:
     roles: frozenset[tuple[PrincipalId, PrincipalId]] = frozenset()  # (user, role)
     expiry: float | None = None
     refused: str | None = None
+    # Those of `grants` and `roles` that end, each with its end in unix seconds.
+    grant_ends: frozenset[tuple[PrincipalId, ChannelId, float]] = frozenset()
+    role_ends: frozenset[tuple[PrincipalId, PrincipalId, float]] = frozenset()
+    asked_at: float | None = field(default=None, compare=False)  # what relative times counted from, unix seconds
 
 
 @dataclass(frozen=True, slots=True)

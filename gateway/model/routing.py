@@ -22,6 +22,10 @@ class Routing:
     grants: frozenset[tuple[str, str]] = frozenset()  # (principal, channel); a role is written "role:NAME"
     roles: frozenset[tuple[str, str]] = frozenset()  # (user, role name without "role:")
     expiry: float | None = None  # unix seconds
+    # Those of `grants` and `roles` that end, each with its end in unix seconds.
+    grant_ends: frozenset[tuple[str, str, float]] = frozenset()
+    role_ends: frozenset[tuple[str, str, float]] = frozenset()
+    asked_at: float = field(default=0.0, compare=False)  # unix seconds; what relative times counted from
 
 
 NO_ROUTING = Routing()
@@ -52,6 +56,8 @@ class Call:
     """One invocation: `doc` and `old_doc` are whole bodies with `_id`; old_doc None: there is nothing it replaces.
 
     `runaways` are those of the request it belongs to; after too many the function is not asked. None: it always is.
+    `asked_at` (unix seconds) is what relative times count from, None: now. Who asks again about a revision that is
+    recorded gives the `asked_at` of its routing: then access does not last longer for it.
     """
 
     doc: Mapping[str, Any]
@@ -59,6 +65,7 @@ class Call:
     writer: Writer
     meta: Mapping[str, Any] = field(default_factory=dict)
     runaways: Runaways | None = None
+    asked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

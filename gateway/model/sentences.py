@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from gateway.model.explain import Facts, Finding, Source, Way
 from gateway.model.intervals import ChannelId
 from gateway.model.leaves import Leaf, Reason
+from gateway.model.moments import moment_text
 from gateway.model.names import ALL_CHANNELS, GUEST, PUBLIC_CHANNEL
 
 NAMED = 5  # things of one kind that a sentence names; of more it says how many
@@ -144,6 +145,10 @@ def _from(sources: Sequence[Source], more: bool) -> str:
 
 
 def _source(source: Source) -> str:
+    return _giver(source) + ("" if source.end is None else f" until {moment_text(source.end)}")
+
+
+def _giver(source: Source) -> str:
     if source.kind == "document":
         return f"from document {quoted(source.name or '')} (revision {source.rev})"
     if source.kind == "token":

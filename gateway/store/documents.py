@@ -83,7 +83,7 @@ def _apply_distinct(
     known = recorded(connection, tx.database, [document.id for document in documents])
     channels = _intern_channels(tx, documents)
     answer: dict[str, frozenset[str]] = {}
-    writes = _Writes(now)
+    writes = _Writes(now, tx.database)
     doc_count = doc_del_count = 0
     grants_before = _granting(connection, [document for document, _ in known.values()])
     for found in documents:
@@ -107,7 +107,10 @@ def _apply_distinct(
         else:
             writes.documents.append((*_document_values(update, purged_seq), document))
         writes.add(document, update)
-        _replace_grants(tx, document, update, document in grants_before)
+        for leaf in update.added:
+            if not leaf.deleted:
+                tx.ends(leaf.routing.expiry)
+        _replace_grants(tx, document, update, document in grants_before, now)
         tx.entries.append(
             Entry(
                 update.seq,
@@ -151,6 +154,11 @@ def _interned(
         frozenset((tx.principal("user", user), tx.principal("role", role)) for user, role in routing.roles),
         routing.expiry,
         refused,
+        frozenset((_principal(tx, name), channels[channel], end) for name, channel, end in routing.grant_ends),
+        frozenset(
+            (tx.principal("user", user), tx.principal("role", role), end) for user, role, end in routing.role_ends
+        ),
+        routing.asked_at or None,
     )
     return Found(leaf.rev, leaf.deleted, leaf.ancestors, interned)
 
@@ -192,28 +200,44 @@ def _granting(connection: sqlite3.Connection, documents: Collection[int]) -> set
     return {int(row[0].removeprefix("doc:")) for row in found}
 
 
-def _replace_grants(tx: Transaction, document: int, update: Update, had_some: bool) -> None:
-    """Make the winner's grants the document's (routing-rules A13)."""
-    routing = update.winner.routing if update.winner else LeafRouting()
-    after = {(principal, "channel", channel) for principal, channel in routing.grants}
-    after |= {(user, "role", role) for user, role in routing.roles}
+def _replace_grants(tx: Transaction, document: int, update: Update, had_some: bool, now: float) -> None:
+    """Make the winner's grants the document's (routing-rules A13), but for those that are over."""
+    after = grants_of(update.winner.routing, now) if update.winner else {}
     if not after and not had_some:
         return
     source = f"doc:{document}"
-    before: set[tuple[int, str, int]] = set(
-        tx.sql("SELECT principal, kind, target FROM grants WHERE source = ?", (source,)).fetchall()
-    )
-    for key in sorted(before - after):
+    before: dict[tuple[int, str, int], float | None] = {
+        (principal, kind, target): end
+        for principal, kind, target, end in tx.sql(
+            "SELECT principal, kind, target, expires_at FROM grants WHERE source = ?", (source,)
+        ).fetchall()
+    }
+    for key in sorted(before.keys() - after.keys()):
         tx.revoke(*key, source, update.seq)
-    for key in sorted(after - before):
-        tx.grant(*key, source, update.seq)
+    for key in sorted(after.keys() - before.keys()):
+        tx.grant(*key, source, update.seq, after[key])
+    for key in sorted(after.keys() & before.keys()):
+        if before[key] != after[key]:  # the interval goes on: nobody is told of anything
+            tx.set_end(*key, source, after[key])
+
+
+def grants_of(routing: LeafRouting, now: float) -> dict[tuple[int, str, int], float | None]:
+    """(principal, kind, target) → end of what a winner gives at `now`; None: for as long as it is the winner."""
+    given: dict[tuple[int, str, int], float | None] = {
+        (principal, "channel", channel): None for principal, channel in routing.grants
+    }
+    given |= {(user, "role", role): None for user, role in routing.roles}
+    given |= {(principal, "channel", channel): end for principal, channel, end in routing.grant_ends}
+    given |= {(user, "role", role): end for user, role, end in routing.role_ends}
+    return {key: end for key, end in given.items() if end is None or end > now}
 
 
 class _Writes:
     """Rows of a whole batch, written table by table."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, database: int) -> None:
         self._now = now
+        self._database = database
         self.documents: list[tuple[object, ...]] = []
         self._leaves: list[tuple[object, ...]] = []
         self._superseded: list[tuple[object, ...]] = []
@@ -224,7 +248,7 @@ class _Writes:
     def add(self, document: int, update: Update) -> None:
         seq = update.seq
         dead = int(update.winner is not None and update.winner.deleted)
-        self._leaves += [rows.leaf_values(document, leaf) for leaf in update.added]
+        self._leaves += [(*rows.leaf_values(document, leaf), self._database) for leaf in update.added]
         self._superseded += [(self._now, document, rev) for rev in update.superseded]
         self._entries += [(document, channel, seq, 0, 0) for channel in update.live]
         self._entries += [(document, channel, seq, 1, 0) for channel in update.deleted]
@@ -239,7 +263,8 @@ class _Writes:
                 self.documents,
             ),
             (
-                f"INSERT OR REPLACE INTO leaf (document, {rows.LEAF_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT OR REPLACE INTO leaf (document, {rows.LEAF_COLUMNS}, database)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 self._leaves,
             ),
             ("UPDATE leaf SET superseded_at = ? WHERE document = ? AND rev = ?", self._superseded),

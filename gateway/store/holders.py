@@ -159,8 +159,8 @@ def _with_sources(sql: Sql, kind: str, found: Iterable[tuple[int, str, int, str,
     """Thousands of documents may give the same to the same user: only some of them are read."""
     answer = []
     for principal, name, target, its_name, since in list(found):
-        sources: Sequence[tuple[str, int]] = sql(
-            "SELECT source, from_seq FROM grants WHERE principal = ? AND kind = ? AND target = ?"
+        sources: Sequence[tuple[str, int, float | None]] = sql(
+            "SELECT source, from_seq, expires_at FROM grants WHERE principal = ? AND kind = ? AND target = ?"
             " ORDER BY source LIMIT ?",
             (principal, kind, target, limits.SOURCES_COUNT + 1),
         ).fetchall()

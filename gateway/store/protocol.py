@@ -83,6 +83,7 @@ class Publication:
     last_seq: int
     entries: Sequence[Entry] = ()
     users: frozenset[str] = frozenset()  # whose access or properties changed, also through a role
+    next_end: float | None = None  # unix seconds; the earliest moment at which something of it ends by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,15 @@ class ServerUser:
     deleted: bool
     body: Mapping[str, Any]
     password: str | None = field(repr=False)
+
+
+class Expiring(NamedTuple):
+    """A current leaf, no tombstone, that expires at `expiry` (unix seconds). The first three are its place in order."""
+
+    expiry: float
+    document: DocumentId
+    rev: str
+    id: str
 
 
 class LiveRow(NamedTuple):
@@ -195,14 +205,14 @@ class Account:
 class Held:
     """What a user or role has by grants now: `target` is a channel's name, or with `held_roles` a role's.
 
-    `sources`: (source, since) of the first SOURCES_COUNT; a source is `admin`, `security`, `server`, `doc:<DocumentId>`
-    or `token:<issuer>`. `more`: there are others.
+    `sources`: (source, since, end in unix seconds or None) of the first SOURCES_COUNT; a source is `admin`, `security`,
+    `server`, `doc:<DocumentId>` or `token:<issuer>`. `more`: there are others.
     """
 
     name: str
     target: str
     since: int
-    sources: Sequence[tuple[str, int]]
+    sources: Sequence[tuple[str, int, float | None]]
     more: bool
 
 
@@ -328,8 +338,21 @@ class DatabaseStore(Protocol):
         """Make what was found the recorded state, in one transaction, and remember the upstream position.
 
         Documents whose leaves are the recorded ones take no sequence. Answers the leaves now recorded for each id.
-        `now` (unix seconds) marks superseded leaves. The publication is delivered before this returns.
+        `now` (unix seconds) marks superseded leaves, and grants that are over by then are none. The publication is
+        delivered before this returns.
         """
+
+    async def next_grant_end(self) -> float | None:
+        """When the next grant is over, in unix seconds; also one that should be over already."""
+
+    async def end_grants(self, now: float, limit: int) -> int:
+        """Take away grants that are over at `now` (unix seconds), the earliest first, in one transaction.
+
+        How many there were, at most `limit`. All at one sequence; none take none.
+        """
+
+    async def expiring(self, after: tuple[float, int, str] | None, limit: int) -> list[Expiring]:
+        """Leaves that expire, due or not, by (expiry, document, rev), those after `after`."""
 
     async def remember(
         self,

@@ -14,7 +14,9 @@ from gateway.model.leaves import Leaf, LeafRouting
 from gateway.store.protocol import DatabaseState, DocumentRow
 
 DOCUMENT_COLUMNS = "d.id, d.doc, d.seq, d.winner, d.deleted, d.leaves, d.purged_seq IS NOT NULL"
-LEAF_COLUMNS = "rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at"
+LEAF_COLUMNS = (
+    "rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at, asked_at"
+)
 TEXT_OF_HEX = "text_of_hex"
 _EMPTY: frozenset[Any] = frozenset()
 
@@ -60,9 +62,27 @@ def _pairs(text: str) -> frozenset[tuple[int, int]]:
     return _EMPTY if text == "[]" else frozenset((left, right) for left, right in json.loads(text))
 
 
+def _given(text: str) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int, float]]]:
+    """Pairs, and those of them with an end: `[who, what]` or `[who, what, end]`."""
+    if text == "[]":
+        return _EMPTY, _EMPTY
+    found = json.loads(text)
+    return frozenset((one[0], one[1]) for one in found), frozenset((*one,) for one in found if len(one) == 3)
+
+
+def _given_json(pairs: frozenset[tuple[int, int]], ends: frozenset[tuple[int, int, float]]) -> str:
+    if not ends:
+        return json.dumps(sorted(pairs))
+    until = {(who, what): end for who, what, end in ends}
+    return json.dumps([[*pair, until[pair]] if pair in until else pair for pair in sorted(pairs)])
+
+
 def leaf(row: tuple[Any, ...]) -> Leaf:
-    rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at = row
-    routing = LeafRouting(frozenset(json.loads(channels)), _pairs(grants), _pairs(roles), expiry, refused)
+    rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors, refused, superseded_at, asked_at = row
+    (granted, grant_ends), (given, role_ends) = _given(grants), _given(roles)
+    routing = LeafRouting(
+        frozenset(json.loads(channels)), granted, given, expiry, refused, grant_ends, role_ends, asked_at
+    )
     return Leaf(rev, bool(deleted), seq, routing, _pairs(inherited), tuple(json.loads(ancestors)), superseded_at)
 
 
@@ -75,13 +95,14 @@ def leaf_values(document_id: int, value: Leaf) -> tuple[Any, ...]:
         int(value.deleted),
         value.seq,
         json.dumps(sorted(routing.channels)),
-        json.dumps(sorted(routing.grants)),
-        json.dumps(sorted(routing.roles)),
+        _given_json(routing.grants, routing.grant_ends),
+        _given_json(routing.roles, routing.role_ends),
         routing.expiry,
         json.dumps(sorted(value.inherited)),
         json.dumps(value.ancestors),
         routing.refused,
         value.superseded_at,
+        routing.asked_at,
     )
 
 

@@ -16,12 +16,13 @@ from gateway.couch.upstream import Identity
 from gateway.errors import UnknownDatabase
 from gateway.model.apply import Recorded
 from gateway.model.names import ALL_CHANNELS, PUBLIC_CHANNEL
-from gateway.store import catalogue, documents, imports, local_docs, members, principals, rows
+from gateway.store import catalogue, documents, ends, imports, local_docs, members, principals, rows
 from gateway.store.connections import Connections
 from gateway.store.index import SqliteIndex, public_and_star
 from gateway.store.protocol import (
     CreatedState,
     DatabaseState,
+    Expiring,
     FoundDocument,
     Index,
     Principal,
@@ -189,6 +190,15 @@ class SqliteDatabase:
             return answer
 
         return await self._transaction(run)
+
+    async def next_grant_end(self) -> float | None:
+        return await self._connections.read(lambda sql: ends.next_grant_end(sql, self._number))
+
+    async def end_grants(self, now: float, limit: int) -> int:
+        return await self._transaction(lambda tx, _: ends.end_grants(tx, now, limit))
+
+    async def expiring(self, after: tuple[float, int, str] | None, limit: int) -> list[Expiring]:
+        return await self._connections.read(lambda sql: ends.expiring(sql, self._number, after, limit))
 
     async def remember(
         self,

@@ -30,6 +30,7 @@ class Transaction:
         self._principals: dict[tuple[str, str], int] = {}
         self._touched: set[int] = set()
         self._named: set[str] = set()
+        self._next_end: float | None = None
         self.entries: list[Entry] = []
 
     def next_seq(self) -> int:
@@ -67,8 +68,10 @@ class Transaction:
             found = self._principals[kind, name] = int(row[0])
         return found
 
-    def grant(self, principal: int, kind: str, target: int, source: str, seq: int) -> None:
-        """Add a source; the first one opens an access interval."""
+    def grant(
+        self, principal: int, kind: str, target: int, source: str, seq: int, expires_at: float | None = None
+    ) -> None:
+        """Add a source; the first one opens an access interval. At `expires_at` (unix seconds) the source is over."""
         if not self._has_source(principal, kind, target):
             self.sql(
                 "INSERT INTO access (principal, kind, target, from_seq) VALUES (?, ?, ?, ?)"
@@ -78,9 +81,24 @@ class Transaction:
             )
             self._change_of_access(principal, seq)
         self.sql(
-            "INSERT OR IGNORE INTO grants (principal, kind, target, source, from_seq) VALUES (?, ?, ?, ?, ?)",
-            (principal, kind, target, source, seq),
+            "INSERT OR IGNORE INTO grants (principal, kind, target, source, from_seq, expires_at, database)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (principal, kind, target, source, seq, expires_at, self.database),
         )
+        self.ends(expires_at)
+
+    def set_end(self, principal: int, kind: str, target: int, source: str, expires_at: float | None) -> None:
+        """A source that is there lasts until another moment; nobody's access changes by that now."""
+        self.sql(
+            "UPDATE grants SET expires_at = ? WHERE principal = ? AND kind = ? AND target = ? AND source = ?",
+            (expires_at, principal, kind, target, source),
+        )
+        self.ends(expires_at)
+
+    def ends(self, moment: float | None) -> None:
+        """Something that is stored now ends by itself at that moment: the publication tells the timers."""
+        if moment is not None and (self._next_end is None or moment < self._next_end):
+            self._next_end = moment
 
     def revoke(self, principal: int, kind: str, target: int, source: str, seq: int) -> None:
         """Take a source away; the last one closes the access interval."""
@@ -140,7 +158,9 @@ class Transaction:
             "UPDATE database SET last_seq = ?, access_seq = ? WHERE id = ?",
             (self.last_seq, self._access_seq, self.database),
         )
-        return Publication(self._name, self._first_seq, self.last_seq, tuple(self.entries), self._touched_users())
+        return Publication(
+            self._name, self._first_seq, self.last_seq, tuple(self.entries), self._touched_users(), self._next_end
+        )
 
     def _touched_users(self) -> frozenset[str]:
         """Users whose access changed, with the members of roles whose access changed. (Whose membership ended in this

@@ -10,6 +10,7 @@ from gateway.errors import (
     GatewayError,
     IllegalName,
     RefusedBySyncFunction,
+    SyncFunctionBadExpiry,
     SyncFunctionBadName,
     SyncFunctionFailed,
     SyncFunctionRanAway,
@@ -18,7 +19,7 @@ from gateway.errors import (
 from gateway.model.names import ALL_CHANNELS, GUEST, channel_problem, check_principal_name
 from gateway.model.routing import Call, Routing, Thrown, Verdict, Writer
 from gateway.syncfn.engine import MEMORY, TIME, place_of
-from gateway.syncfn.expiry import expiry_of
+from gateway.syncfn.expiry import end_of, expiry_of
 
 # In ASCII, so that no tab and no line end is in it; bodies come from JSON and hold no circles.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
@@ -98,7 +99,7 @@ def _exact(value: Any) -> Any:
 
 
 def verdict(line: bytes, now: float) -> Verdict:
-    """What the process answered to one call; `now` in unix seconds is what a relative expiry counts from."""
+    """What the process answered to one call; `now` in unix seconds is what relative times count from."""
     answer: dict[str, Any] = _decode(line.decode())[0]
     logs = tuple(_clean(text) for text in answer.get("logs", ()))
     if error := answer.get("error"):
@@ -109,7 +110,7 @@ def verdict(line: bytes, now: float) -> Verdict:
         return Verdict(error=refusal, logs=(*logs, f"error: {thrown.message}{where}"), thrown=thrown)
     try:
         return Verdict(_routing(answer, now), logs=logs)
-    except SyncFunctionBadName as problem:
+    except (SyncFunctionBadName, SyncFunctionBadExpiry) as problem:
         return Verdict(error=problem, logs=logs)
 
 
@@ -123,15 +124,41 @@ def _routing(answer: dict[str, Any], now: float) -> Routing:
     if ALL_CHANNELS in channels:
         channels = frozenset({ALL_CHANNELS})
     grants: set[tuple[str, str]] = set()
-    for principal, names in answer.get("grants", ()):
+    grant_ends: set[tuple[str, str, float]] = set()
+    for principal, names, *limited in answer.get("grants", ()):
         _principal(principal.removeprefix(_ROLE), "access()")
         grants.update((principal, name) for name in _channels(names, "access()"))
+        for name, values in limited[0] if limited else ():
+            _channels([name], "access()")
+            grants.add((principal, name))
+            grant_ends.add((principal, name, _end(values, now, "access()")))
     roles: set[tuple[str, str]] = set()
-    for user, names in answer.get("roles", ()):
+    role_ends: set[tuple[str, str, float]] = set()
+    for user, names, *limited in answer.get("roles", ()):
         _principal(user, "role()")
         roles.update((user, _role(name)) for name in names)
+        for name, values in limited[0] if limited else ():
+            roles.add((user, _role(name)))
+            role_ends.add((user, _role(name), _end(values, now, "role()")))
     expiry = expiry_of(answer["expiry"], now) if "expiry" in answer else None
-    return Routing(channels, frozenset(grants), frozenset(roles), expiry)
+    return Routing(
+        channels,
+        frozenset(grants),
+        frozenset(roles),
+        expiry,
+        frozenset(grant_ends),
+        frozenset(role_ends),
+        now,
+    )
+
+
+def _end(values: Sequence[object], now: float, place: str) -> float:
+    end = end_of(values, now)
+    if end is None:
+        wrong = next(value for value in values if end_of([value], now) is None)
+        shown = json.dumps(wrong, ensure_ascii=False)
+        raise SyncFunctionBadExpiry(_clean(f"{place} got no time for `expires`: {shown}"))
+    return end
 
 
 def _channels(names: Sequence[str], place: str) -> frozenset[str]:
@@ -168,6 +195,8 @@ def _error(kind: str, text: str | None = None, stack: str = "") -> tuple[Gateway
         return UnauthorizedBySyncFunction(reason or "unauthorized"), None
     if kind == "name":
         return SyncFunctionBadName(reason), None
+    if kind == "end":
+        return SyncFunctionBadExpiry(reason), None
     if kind == "away":
         return SyncFunctionRanAway(reason), None
     if kind == "memory":

@@ -1,4 +1,4 @@
-"""The argument of the sync function's `expiry()`."""
+"""Times in a sync function: the argument of `expiry()`, and `{expires: …}` of `access()` and `role()`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def expiry_of(values: Iterable[object], now: float) -> float | None:
         if seconds is not None:
             last = seconds
     return last or None
+
+
+def end_of(values: Iterable[object], now: float) -> float | None:
+    """When a grant ends, in unix seconds: the latest of `values`, in the forms of `expiry_of`.
+
+    None when one of them is no time; 0, which is never for `expiry()`, is none here.
+    """
+    ends = [_seconds(value, now) for value in values]
+    found = [end for end in ends if end]
+    return max(found) if found and len(found) == len(ends) else None
 
 
 def _seconds(value: object, now: float) -> float | None:

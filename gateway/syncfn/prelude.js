@@ -10,7 +10,7 @@
   "use strict";
 
   const {
-    Array, Error, InternalError, JSON, Map, Object, Promise, RangeError, Reflect, Set, String, Symbol, TypeError,
+    Array, Error, InternalError, JSON, Map, Number, Object, Promise, RangeError, Reflect, Set, String, Symbol, TypeError,
   } = globalThis;
   const global = globalThis;
 
@@ -83,32 +83,50 @@
     }
   }
 
-  function pairs(table, users, names, place, check) {
+  // For each user a map from name to null, which is for ever, or to the ends that were said, of which the latest counts.
+  function pairs(table, users, names, end, place, check) {
     each(users, place, (user) => {
       principalName(user, place);
       each(names, place, (name) => {
         check(name, place);
         let given = table.get(user);
-        if (given === undefined) table.set(user, (given = new Set()));
-        const before = given.size;
-        given.add(name);
-        call.pairs += given.size - before;
+        if (given === undefined) table.set(user, (given = new Map()));
+        const ends = given.get(name);
+        if (ends === null || (ends !== undefined && ends[ends.length - 1] === end)) return;
+        if (end === null) given.set(name, null);
+        else if (ends === undefined) given.set(name, [end]);
+        else ends.push(end);
+        if (end === null && ends !== undefined) return;
+        call.pairs++;
         if (call.pairs > limits.grants) runAway("the sync function made more than " + limits.grants + " grants");
       });
     });
   }
 
-  // A third argument that is not understood may be one that limits what is given.
+  // What limits a grant and is not understood refuses the write: a typo must not give access for ever.
+  function endOf(more, place) {
+    if (more.length === 0) return null;
+    const [options] = more;
+    const known = more.length === 1 && Object(options) === options && !Array.isArray(options) ? Object.keys(options) : [];
+    if (known.length !== 1 || known[0] !== "expires") {
+      throw new TypeError(place + " takes as its third argument nothing but {expires: when}");
+    }
+    const end = options.expires;
+    const time = typeof end === "number" ? Number.isFinite(end) : typeof end === "string" && end.length <= 64;
+    if (time) return end;
+    const problem = place + " got no time for `expires`: " + String(printed(end)).slice(0, 80);
+    if (call.failure === null) call.failure = ["end", problem];
+    throw new Error(problem);
+  }
+
   function access(users, channels, ...more) {
     const said = current();
-    if (more.length > 0) throw new TypeError("access() takes two arguments: users and channels");
-    pairs((said.grants ??= new Map()), users, channels, "access()", channelName);
+    pairs((said.grants ??= new Map()), users, channels, endOf(more, "access()"), "access()", channelName);
   }
 
   function role(users, roles, ...more) {
     const said = current();
-    if (more.length > 0) throw new TypeError("role() takes two arguments: users and roles");
-    pairs((said.roles ??= new Map()), users, roles, "role()", principalName);
+    pairs((said.roles ??= new Map()), users, roles, endOf(more, "role()"), "role()", principalName);
   }
 
   function expiry(value) {
@@ -321,7 +339,15 @@
   }
 
   function listed(table) {
-    return Array.from(table, ([user, given]) => [user, Array.from(given)]);
+    return Array.from(table, ([user, given]) => {
+      const open = [];
+      const limited = [];
+      for (const [name, ends] of given) {
+        if (ends === null) open.push(name);
+        else limited.push([name, ends]);
+      }
+      return limited.length === 0 ? [user, open] : [user, open, limited];
+    });
   }
 
   // `make` answers a new function at each call, so that neither its closure nor its own members outlive a document.

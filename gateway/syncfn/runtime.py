@@ -43,9 +43,10 @@ class SyncFunction:
     async def run(self, calls: Sequence[Call], *, now: float | None = None) -> list[Verdict]:
         """One verdict for each call, in order; a failing function is a verdict's `error`, never raised.
 
-        `now` in unix seconds is what a relative `expiry()` counts from. Batches run one after the other. A cancelled
-        caller does not disturb the others. Raises SyncFunctionUnavailable when no process can be started or `close` was
-        called, which is no answer about any document, and ValueError or TypeError for a body that is not JSON.
+        `now` in unix seconds is what relative times count from, where a call says nothing else. Batches run one after
+        the other. A cancelled caller does not disturb the others. Raises SyncFunctionUnavailable when no process can be
+        started or `close` was called, which is no answer about any document, and ValueError or TypeError for a body
+        that is not JSON.
 
         Once it ran away on SYNC_FUNCTION_RUNAWAYS_COUNT documents of a request, the others of that request have the
         error NotLookedAt: those of other requests wait for this batch.
@@ -66,7 +67,8 @@ class SyncFunction:
                 call = calls[todo[place]]
                 if call.runaways is not None:
                     call.runaways.count += answers.ran_away(line)
-                verdicts[todo[place]] = answers.verdict(line, moment)
+                asked_at = moment if call.asked_at is None else call.asked_at
+                verdicts[todo[place]] = answers.verdict(line, asked_at)
             todo = todo[len(lines) :]
         found = [verdicts[at] for at in range(len(calls))]
         self._write_logs(calls, found)

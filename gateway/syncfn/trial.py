@@ -17,9 +17,18 @@ def pairs(given: frozenset[tuple[str, str]]) -> dict[str, list[str]]:
     return table
 
 
+def ends(given: frozenset[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
+    """When grants end, by who gets them, sorted."""
+    table: dict[str, dict[str, float]] = {}
+    for who, what, end in sorted(given):
+        table.setdefault(who, {})[what] = end
+    return table
+
+
 def described(verdict: Verdict) -> dict[str, Any]:
-    """`accepted` with `channels`, `access`, `roles` (written without `role:`), `expiry` in unix seconds or null; or not
-    accepted, with `status`, `error`, `reason`, `code`, and `exception` for what was thrown that is no refusal."""
+    """`accepted` with `channels`, `access`, `roles` (written without `role:`), `expiry` in unix seconds or null, and
+    where something of `access` or `roles` ends by itself, `expires` with the ends in unix seconds; or not accepted,
+    with `status`, `error`, `reason`, `code`, and `exception` for what was thrown that is no refusal."""
     logs = list(verdict.logs)
     error = verdict.error
     if error is None:
@@ -38,12 +47,15 @@ def described(verdict: Verdict) -> dict[str, Any]:
 
 
 def _routing(routing: Routing) -> dict[str, Any]:
-    return {
+    shown: dict[str, Any] = {
         "channels": sorted(routing.channels),
         "access": pairs(routing.grants),
         "roles": pairs(routing.roles),
         "expiry": routing.expiry,
     }
+    if routing.grant_ends or routing.role_ends:
+        shown["expires"] = {"access": ends(routing.grant_ends), "roles": ends(routing.role_ends)}
+    return shown
 
 
 def refusal(verdict: Verdict) -> tuple[str, str]:

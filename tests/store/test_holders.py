@@ -114,11 +114,11 @@ async def test_what_is_held_has_its_sources(db: DatabaseStore) -> None:
     await put_user(db, "ann", "A B")  # 1
     await tell(db, document("g", leaf("1-a", grants=[("ann", "A"), ("ann", "C"), ("ann", "!")])))  # 2
     number = await db.read(lambda index: index.find(["g"])["g"].document)
-    from_g = (f"doc:{number}", 2)
+    from_g = (f"doc:{number}", 2, None)
     assert await held(db, "ann", "A B C !") == [
         Held("ann", "!", 2, [from_g], False),
-        Held("ann", "A", 1, [("admin", 1), from_g], False),
-        Held("ann", "B", 1, [("admin", 1)], False),
+        Held("ann", "A", 1, [("admin", 1, None), from_g], False),
+        Held("ann", "B", 1, [("admin", 1, None)], False),
         Held("ann", "C", 2, [from_g], False),
     ]
     await put_user(db, "ann", "")  # 3
@@ -143,9 +143,12 @@ async def test_roles_are_held_that_have_a_channel_whether_they_exist_or_not(db: 
     def read(index: Index) -> list[Held]:
         return list(index.held_roles(["ann", "bob"], [index.channel_ids(["A"])["A"]]))
 
-    expected = [Held("ann", "crew", 3, [("admin", 3)], False), Held("ann", "later", 3, [("admin", 3)], False)]
+    expected = [
+        Held("ann", "crew", 3, [("admin", 3, None)], False),
+        Held("ann", "later", 3, [("admin", 3, None)], False),
+    ]
     assert await db.read(read) == expected
-    assert await held(db, "crew", "A B", "role") == [Held("crew", "A", 1, [("admin", 1)], False)]
+    assert await held(db, "crew", "A B", "role") == [Held("crew", "A", 1, [("admin", 1, None)], False)]
 
 
 async def test_accounts_tell_of_lives_and_of_names_that_grants_name(db: DatabaseStore) -> None:

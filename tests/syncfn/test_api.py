@@ -278,7 +278,9 @@ def test_the_log_is_told_what_was_thrown_and_where() -> None:
 
 def test_an_error_of_the_api_is_placed_in_the_function_not_in_the_prelude() -> None:
     verdict = Quick("function (doc) {\n  access(1, 2, 3);\n}")()
-    assert verdict.logs[0].startswith("error: TypeError: access() takes two arguments: users and channels at line 2")
+    assert verdict.logs[0].startswith(
+        "error: TypeError: access() takes as its third argument nothing but {expires: when} at line 2"
+    )
 
 
 def test_reject_refuses_without_stopping_and_the_first_counts() -> None:
