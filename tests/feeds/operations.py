@@ -164,6 +164,21 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """Time goes on, and what is over by then is committed or not yet. The clock may also go back."""
+
+    seconds: int
+    commits: bool
+
+    def run(self, world: World) -> None:
+        now = world.timeline.oracle.now + self.seconds
+        if self.commits:
+            world.timeline.expire(now)
+        else:
+            world.timeline.wait(now)
+
+
+@dataclass(frozen=True)
 class PutUser:
     name: str
     channels: str
@@ -235,7 +250,7 @@ class Follow:
         client.check_copy()
 
 
-Operation = Write | Branch | Purge | Tell | Replay | PutUser | PutRole | DropUser | DropRole | Step | Follow
+Operation = Write | Branch | Purge | Tell | Replay | Pass | PutUser | PutRole | DropUser | DropRole | Step | Follow
 
 
 def _words(choices: tuple[str, ...]) -> SearchStrategy[str]:
@@ -247,8 +262,13 @@ _AT = st.integers(0, 7)
 _QUIET = st.sampled_from((False, False, False, True))
 _IN = _words(("A", "", "B", "C", "A B", "A C", "B C", "!", "*", "A B C"))
 _GIVEN = _words(("A", "", "B", "C", "A B", "*", "B C", "!"))
-_GRANTS = _words(("", "", "", "", "u:A", "u:B", "v:A", "v:C", "role:r:A", "role:s:B", "u:* v:B", "u:C role:r:C", "v:!"))
-_ROLE_GRANTS = _words(("", "", "", "", "", "", "u:r", "v:s", "u:s v:r"))
+_GRANTS = _words(
+    (
+        *("", "", "", "", "u:A", "u:B", "v:A", "v:C", "role:r:A", "role:s:B", "u:* v:B", "u:C role:r:C", "v:!"),
+        *("u:A@1010", "u:A@1025 v:C@1015", "role:r:A@1020 u:B", "u:*@1030"),
+    )
+)
+_ROLE_GRANTS = _words(("", "", "", "", "", "", "u:r", "v:s", "u:s v:r", "u:r@1020", "u:s@1030 v:r@1010"))
 _MEMBER = _words(("", "r", "s", "r s"))
 _LIMIT = st.sampled_from((1, 2, 3, 50))
 
@@ -263,7 +283,7 @@ def operations() -> SearchStrategy[Operation]:
         _DOC,
         _AT,
         _words(("A", "A", "B", "")),
-        _words(("u:A", "u:A", "v:B", "")),
+        _words(("u:A", "u:A", "v:B", "", "u:A@1010", "u:A@1030", "v:B@1020")),
         st.just(""),
         st.just(False),
         st.booleans(),
@@ -288,6 +308,7 @@ def operations() -> SearchStrategy[Operation]:
         one(Purge, _DOC, _AT, st.booleans(), st.booleans(), _QUIET),
         one(Tell, st.booleans()),
         one(Replay, _DOC, _AT),
+        one(Pass, st.sampled_from((3, 8, 15, -5)), st.sampled_from((True, True, False))),
         user,
         user,
         role,

@@ -21,6 +21,7 @@ class Said:
     channels: frozenset[str] = frozenset()
     grants: frozenset[tuple[str, str]] = frozenset()  # ("ann" or "role:r", channel)
     roles: frozenset[tuple[str, str]] = frozenset()  # (user, role)
+    ends: frozenset[tuple[str, str, str, float]] = frozenset()  # (principal, kind, name, when it is over)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class OracleRow:
 class Oracle:
     def __init__(self) -> None:
         self.seq = 0
+        self.now = 1000.0
+        self.ends: dict[tuple[tuple[str, str, str], str], float] = {}  # (key, source) -> when it is over
         self.documents: dict[str, OracleDocument] = {}
         self.sources: dict[tuple[str, str, str], set[str]] = {}  # (principal, kind, name) -> sources
         self.access: dict[tuple[str, str, str], list[list[int]]] = {}
@@ -82,6 +85,18 @@ class Oracle:
                 self.access.setdefault(key, []).append([seq, INFINITY])
             elif before and not had:
                 self.access[key][-1][1] = seq
+
+    def end_grants(self) -> int:
+        """What is over now is taken away, all at one sequence; how many grants."""
+        over = [one for one, end in self.ends.items() if end <= self.now]
+        if over:
+            self.seq += 1
+        for key, source in over:
+            del self.ends[key, source]
+            self.sources[key].discard(source)
+            if not self.sources[key]:
+                self.access[key][-1][1] = self.seq
+        return len(over)
 
     def put(self, principal: str, channels: set[str], roles: set[str]) -> None:
         lives = self.lives.setdefault(principal, [])
@@ -141,7 +156,12 @@ class Oracle:
         said = winner.said if winner else Said()
         keys = {(principal, "channel", channel) for principal, channel in said.grants}
         keys |= {(user, "role", role) for user, role in said.roles}
-        self.set_source(f"doc:{doc}", keys, seq)
+        ends = {(principal, kind, name): end for principal, kind, name, end in said.ends}
+        keys -= {key for key, end in ends.items() if end <= self.now}
+        source = f"doc:{doc}"
+        self.set_source(source, keys, seq)
+        self.ends = {one: end for one, end in self.ends.items() if one[1] != source}
+        self.ends |= {(key, source): end for key, end in ends.items() if key in keys}
 
     # Reading.
 

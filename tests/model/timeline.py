@@ -1,7 +1,8 @@
 """One timeline told both to the oracle and to a real store; what they disagree on fails at once.
 
 A small language for scenarios: `t.write("d", "A")`, `t.user("u", "A")`, `client.follow()`, `client.holds("d")`.
-Channels and roles are words in one string; grants are `"u:A role:r:B"`, role grants `"u:r"`.
+Channels and roles are words in one string; grants are `"u:A role:r:B"`, role grants `"u:r"`; either may say when it is
+over, as in `"u:A@1500"`. A timeline begins at 1000.
 """
 
 from __future__ import annotations
@@ -50,11 +51,24 @@ class Fetched:
 
 
 def said(channels: str = "", grants: str = "", roles: str = "") -> Said:
+    given = [_grant(word, "channel") for word in grants.split()]
+    members = [_grant(word, "role") for word in roles.split()]
     return Said(
         frozenset(channels.split()),
-        frozenset((whom, channel) for whom, _, channel in (grant.rpartition(":") for grant in grants.split())),
-        frozenset((user, role) for user, _, role in (grant.partition(":") for grant in roles.split())),
+        frozenset((whom, channel) for (whom, _, channel), _ in given),
+        frozenset((user, role) for (user, _, role), _ in members),
+        frozenset((*key, end) for key, end in (*given, *members) if end is not None),
     )
+
+
+def _grant(word: str, kind: str) -> tuple[tuple[str, str, str], float | None]:
+    given, _, end = word.partition("@")
+    whom, _, name = given.rpartition(":")
+    return (whom, kind, name), float(end) if end else None
+
+
+def _ends(said: Said, kind: str) -> frozenset[tuple[str, str, float]]:
+    return frozenset((whom, name, end) for whom, its_kind, name, end in said.ends if its_kind == kind)
 
 
 def _place(position: Position) -> Place:
@@ -145,7 +159,14 @@ class Timeline:
         found = []
         for rev in tree.leaves() if leaves is None else leaves:
             revision = tree.revisions[rev]
-            routing = Routing(revision.said.channels, revision.said.grants, revision.said.roles)
+            told = revision.said
+            routing = Routing(
+                told.channels,
+                told.grants,
+                told.roles,
+                grant_ends=_ends(told, "channel"),
+                role_ends=_ends(told, "role"),
+            )
             leaf = Found(rev, revision.deleted, tuple(tree.path(rev)[1:]), None)
             found.append((leaf, routing if routed or rev not in known else None, None))
         return FoundDocument(doc, found, tree.purged)
@@ -177,7 +198,7 @@ class Timeline:
                 if self.oracle.seq > at:
                     self._remember_readable()
                     expected_entries[doc] = self.oracle.seq
-            answer = self._run(self.store.apply(batch, upstream_since=f"up-{self.oracle.seq}", now=1000.0))
+            answer = self._run(self.store.apply(batch, upstream_since=f"up-{self.oracle.seq}", now=self.oracle.now))
         assert answer == {doc: frozenset(self.trees[doc].leaves()) for doc in docs}
         self._check_sequences(before)
         entries = [entry for publication in self.new() for entry in publication.entries]
@@ -208,7 +229,7 @@ class Timeline:
         if leaves is not None and recorded is not None and set(leaves) != set(recorded.leaves):
             assert is_stale([leaf for leaf, _, _ in found.leaves], recorded), "an old state was taken for news"
             return
-        self._run(self.store.apply([found], upstream_since=None, now=2000.0))
+        self._run(self.store.apply([found], upstream_since=None, now=self.oracle.now))
         assert self.state() == state
         assert self.new() == []
 
@@ -216,6 +237,24 @@ class Timeline:
         """The grace time of everything superseded until now is over."""
         self._run(self.store.forget_superseded(1e12))
         self.superseded.clear()
+
+    # Time.
+
+    def wait(self, until: float) -> None:
+        """The clock goes on; nobody's access changes by that."""
+        self.oracle.now = until
+
+    def expire(self, until: float | None = None) -> None:
+        """The end of every grant that is over is committed, now or at a later time."""
+        if until is not None:
+            self.wait(until)
+        before = self.oracle.seq
+        with self._access_watched():
+            count = self.oracle.end_grants()
+            self._remember_readable()
+            assert self._run(self.store.end_grants(self.oracle.now, MANY)) == count
+        self._check_sequences(before)
+        assert self._run(self.store.next_grant_end()) == min(self.oracle.ends.values(), default=None)
 
     # Principals.
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnavailable
+from gateway.model.apply import Found
+from gateway.model.routing import Routing
 from gateway.store import connections
 from gateway.store.connections import StoreError, connect, migrate, migrations
+from gateway.store.protocol import FoundDocument
 from gateway.store.sqlite import SqliteStore
 
 
@@ -51,6 +54,44 @@ async def test_a_store_of_an_older_version_is_migrated_and_keeps_its_data(
     await store.close()
     assert version(path) == newer[-1][0]
     assert {"added", "more"} <= tables(path)
+
+
+_OF_VERSION_4 = """
+INSERT INTO database (id, name, last_seq, epoch) VALUES (1, 'notes', 2, 'e');
+INSERT INTO channel (id, database, name) VALUES (1, 1, '!'), (2, 1, '*'), (3, 1, 'A');
+INSERT INTO principal (id, database, kind, name, properties) VALUES (1, 1, 'user', 'ann', '{}');
+INSERT INTO life (principal, from_seq) VALUES (1, 1);
+INSERT INTO document (id, database, doc, seq, winner, deleted, leaves) VALUES (1, 1, 'g', 2, '1-a', 0, 1);
+INSERT INTO leaf (document, rev, deleted, seq, channels, grants, roles, expiry, inherited, ancestors)
+    VALUES (1, '1-a', 0, 2, '[]', '[[1, 3]]', '[]', 50.0, '[]', '[]');
+INSERT INTO grants (principal, kind, target, source, from_seq) VALUES (1, 'channel', 3, 'doc:1', 2);
+INSERT INTO access (principal, kind, target, from_seq) VALUES (1, 'channel', 3, 2);
+"""
+
+
+async def test_grants_and_documents_of_a_store_that_knew_no_ends_can_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metadata.db"
+    known = migrations()
+    with monkeypatch.context() as patch, closing(connect(path)) as connection:
+        patch.setattr(connections, "migrations", lambda: [one for one in known if one[0] < 5])
+        migrate(connection)
+        connection.executescript(_OF_VERSION_4)
+    store = SqliteStore(path)
+    notes = await store.database("notes")
+    assert [(one.expiry, one.id, one.rev) for one in await notes.expiring(None, 10)] == [(50.0, "g", "1-a")]
+    recorded = (await notes.recorded(["g"]))["g"].leaves["1-a"].routing
+    assert (recorded.grants, recorded.grant_ends, recorded.asked_at) == ({(1, 3)}, frozenset(), None)
+    limited = Routing(grants=frozenset({("ann", "A")}), grant_ends=frozenset({("ann", "A", 90.0)}))
+    await notes.apply(
+        [FoundDocument("g", [(Found("2-a", False, ("1-a",), None), limited, None)])], upstream_since=None, now=1.0
+    )
+    assert await notes.end_grants(90.0, 10) == 1
+    ann = await notes.principal("user", "ann")
+    assert ann is not None
+    assert "A" not in ann.channels
+    await store.close()
 
 
 async def test_a_full_disk_is_an_answer_and_loses_nothing(tmp_path: Path) -> None:

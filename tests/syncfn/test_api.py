@@ -136,10 +136,6 @@ def test_access_to_an_illegal_channel_refuses_the_document(channel: str) -> None
     assert refusal(GIVE({"users": "ann", "channels": channel}))[0] is SyncFunctionBadName
 
 
-def test_an_option_of_access_that_is_not_known_is_an_error_and_no_unlimited_grant() -> None:
-    assert refusal(ask('access("ann", "a", {expires: 5})'))[0] is SyncFunctionFailed
-
-
 def test_role_gives_roles_without_their_prefix() -> None:
     assert routed(ask('role(["ann", "bob"], "role:editor")')).roles == {("ann", "editor"), ("bob", "editor")}
     assert routed(ask('role(null, "role:editor"); role("ann", null)')) == NO_ROUTING
