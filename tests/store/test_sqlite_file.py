@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.model.apply import Found
+from gateway.model.leaves import LeafRouting
 from gateway.model.routing import Routing
 from gateway.store import connections
 from gateway.store.connections import StoreError, connect, migrate, migrations
@@ -82,7 +83,7 @@ async def test_grants_and_documents_of_a_store_that_knew_no_ends_can_end(
     notes = await store.database("notes")
     assert [(one.expiry, one.id, one.rev) for one in await notes.expiring(None, 10)] == [(50.0, "g", "1-a")]
     recorded = (await notes.recorded(["g"]))["g"].leaves["1-a"].routing
-    assert (recorded.grants, recorded.grant_ends, recorded.asked_at) == ({(1, 3)}, frozenset(), None)
+    assert recorded == LeafRouting(grants=frozenset({(1, 3)}), expiry=50.0)
     limited = Routing(grants=frozenset({("ann", "A")}), grant_ends=frozenset({("ann", "A", 90.0)}))
     await notes.apply(
         [FoundDocument("g", [(Found("2-a", False, ("1-a",), None), limited, None)])], upstream_since=None, now=1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import SyncFunctionBadExpiry, SyncFunctionFailed, SyncFunctionRanAway
-from gateway.model.routing import Call, Routing
+from gateway.model.routing import ADMIN, Call, Routing
 from gateway.syncfn.engine import EngineLimits
 from gateway.syncfn.runtime import SyncFunction
-from tests.syncfn.asking import ADMIN, NOW, Quick, ask, body
+from tests.syncfn.asking import NOW, Quick, ask, body
 
 SECONDS_2030 = 1_893_456_000
 
@@ -125,6 +125,10 @@ async def test_relative_times_count_from_when_the_function_was_asked_first() -> 
         )
     finally:
         await function.close()
-    assert (first.routing.grant_ends, first.routing.expiry) == ({("ann", "a", NOW + 560)}, NOW + 570)
-    assert (again.routing.grant_ends, again.routing.expiry) == ({("ann", "a", NOW + 60)}, NOW + 70)
+    assert first.routing == Routing(
+        grants=frozenset({("ann", "a")}), expiry=NOW + 570, grant_ends=frozenset({("ann", "a", NOW + 560)})
+    )
+    assert again.routing == Routing(
+        grants=frozenset({("ann", "a")}), expiry=NOW + 70, grant_ends=frozenset({("ann", "a", NOW + 60)})
+    )
     assert (first.routing.asked_at, again.routing.asked_at) == (NOW + 500, NOW)
