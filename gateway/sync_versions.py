@@ -11,12 +11,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias, TypeVar
 
 from gateway.errors import BadSyncFunction, PreconditionFailed
 from gateway.settings.values import DatabaseSettings
-from gateway.store.protocol import DatabaseStore, SyncVersion
+from gateway.store.protocol import DatabaseState, DatabaseStore, SyncVersion
 from gateway.syncfn.default import DEFAULT_SYNC_FUNCTION
 from gateway.syncfn.in_force import FunctionInForce
 from gateway.syncfn.runtime import SyncFunction, compile_error
@@ -146,24 +146,27 @@ class SyncVersions:
     # Changes
 
     def taken(self, function: SyncFunction, number: int) -> None:
-        """The store has just brought this version in force, while nothing was routed; no other one is wanted now.
+        """The store has just brought this version in force, while nothing was routed. Never waits.
 
-        The function is closed here at the end. Never waits.
+        It is not wanted any more; another one that is wanted since stays so. The function is closed here at the end.
         """
         self._function.replace(function, number)
         log.info("database %s: version %d of the sync function is in force", self._name, number)
-        self._note(None)
+        self._note(None if self.wanted == number else self.wanted)
 
     async def _want(self, source: str, only_if: str | None) -> SyncVersion:
-        if only_if is not None and only_if != self.tag:
+        if only_if not in (None, "*", self.tag):
             raise PreconditionFailed("the sync function was changed meanwhile")
         return await self._recorded(lambda: self._store.want_sync(source, "api", time.time()))
 
     async def _recorded(self, record: Callable[[], Awaitable[T]], changed: bool = False) -> T:
         """What `record` answers, once what it did to the store holds here too."""
         state = await self._store.state()
-        nothing_routed = not (state.doc_count or state.doc_del_count)
-        async with self._at_rest() if nothing_routed else nullcontext():
+        if state.doc_count or state.doc_del_count:
+            answer = await record()
+            self._note((await self._settled()).sync_wanted, changed)
+            return answer
+        async with self._at_rest():  # perhaps it is in force at once
             answer = await record()
             state = await self._store.state()
             if state.sync_version != self.in_force:
@@ -171,6 +174,14 @@ class SyncVersions:
                 self.taken(_function(self._name, version), version.number)
             self._note(state.sync_wanted, changed)
         return answer
+
+    async def _settled(self) -> DatabaseState:
+        """What the store says, and not from before a version was `taken`."""
+        while True:
+            before = self.in_force
+            state = await self._store.state()
+            if self.in_force == before:
+                return state
 
     def _note(self, wanted: int | None, changed: bool = False) -> None:
         before, self.wanted = self.wanted, wanted

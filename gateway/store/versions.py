@@ -64,13 +64,16 @@ def follow_file(tx: Transaction, source: str, now: float) -> SyncVersion | None:
 
 
 def set_in_force(tx: Transaction, number: int) -> None:
-    """From this transaction on the version decides, and no other one is wanted.
+    """From this transaction on the version decides, and is not wanted any more; another one that is wanted stays so.
 
     What it says of the documents that are recorded must be recorded in the same transaction. Raises NotFound.
     """
     if tx.sql("SELECT 1 FROM sync_version WHERE database = ? AND number = ?", (tx.database, number)).fetchone() is None:
         raise NotFound(f"there is no version {number} of the sync function")
-    tx.sql("UPDATE database SET sync_version = ?, sync_wanted = NULL WHERE id = ?", (number, tx.database))
+    tx.sql(
+        "UPDATE database SET sync_version = ?1, sync_wanted = nullif(sync_wanted, ?1) WHERE id = ?2",
+        (number, tx.database),
+    )
 
 
 def _digest(source: str) -> str:

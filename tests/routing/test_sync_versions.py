@@ -13,6 +13,7 @@ from gateway import limits
 from gateway.couch.upstream import Document
 from gateway.errors import BadSyncFunction, Forbidden, NotFound, PreconditionFailed
 from gateway.queries import Trial
+from gateway.store.protocol import DatabaseState
 from gateway.store.sqlite import SqliteDatabase
 from gateway.store.versions import set_in_force
 from gateway.syncfn.runtime import SyncFunction
@@ -104,6 +105,36 @@ async def test_a_change_whose_client_left_is_made_all_the_same(world: World) -> 
         with pytest.raises(asyncio.CancelledError):
             await changing
     await until(lambda: world.database.versions.in_force == 2)
+
+
+async def test_a_change_while_another_version_comes_in_force_leaves_that_one_in_force(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change has read what was in force before, and must not bring that back."""
+    await world.write(ADMIN, "d")
+    versions, store = world.database.versions, world.database._store
+    await versions.put(NEW)
+    assert isinstance(store, SqliteDatabase)
+    state, read, may_go_on = store.state, asyncio.Event(), asyncio.Event()
+    reads = 0
+
+    async def gated() -> DatabaseState:
+        nonlocal reads
+        reads += 1
+        found = await state()
+        if reads == 2:
+            read.set()
+            await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(store, "state", gated)
+    changing = asyncio.create_task(versions.put(NEW))
+    await read.wait()
+    await store._transaction(lambda tx, sql: set_in_force(tx, 2))
+    versions.taken(SyncFunction(NEW), 2)
+    may_go_on.set()
+    await changing
+    assert (versions.in_force, versions.wanted) == (2, None)
 
 
 # Verdicts of an earlier function

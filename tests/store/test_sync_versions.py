@@ -87,14 +87,17 @@ async def test_what_is_brought_in_force_is_not_wanted_any_more(db: DatabaseStore
     await tell(db, document("d", leaf("1-a")))
     for source in (ONE, TWO, THREE):
         await db.want_sync(source, "api", 1.0)
+    await bring_in_force(db, 3)
+    assert await decided(db) == (3, None)
+    await db.want_sync(ONE, "api", 1.0)
     await bring_in_force(db, 2)
-    assert await decided(db) == (2, None)
+    assert await decided(db) == (2, 1), "another one is wanted since"
     for number in (0, 4):
         with pytest.raises(NotFound, match=f"there is no version {number} "):
             await bring_in_force(db, number)
         with pytest.raises(NotFound):
             await db.sync_version(number)
-    assert await decided(db) == (2, None)
+    assert await decided(db) == (2, 1)
 
 
 async def test_a_function_takes_no_sequence(db: DatabaseStore) -> None:
@@ -118,7 +121,7 @@ async def test_the_files_function_is_wanted_only_when_the_file_changed(db: Datab
     assert await decided(db) == (1, 3)
     await bring_in_force(db, 2)
     assert await db.follow_sync_file(THREE, 5.0) is None
-    assert await decided(db) == (2, None)
+    assert await decided(db) == (2, 3)
     again = await db.follow_sync_file(ONE, 6.0)
     assert again is not None
     assert (again.number, await decided(db)) == (1, (2, 1))
