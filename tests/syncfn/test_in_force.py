@@ -31,14 +31,16 @@ def said(verdict: Verdict) -> tuple[set[str], int]:
     return set(verdict.routing.channels), verdict.version
 
 
-async def process_of(holder: FunctionInForce) -> int:
-    """Its id; it runs then."""
+async def halted(holder: FunctionInForce) -> int:
+    """Stop the process for now, so that questions wait for their answers; its id."""
     await holder.run([call()])
     process = holder._function._runner._process
     assert process is not None
     assert process._transport is not None
     pid = process._transport.get_pid()
     assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)  # until it really stands still
     return pid
 
 
@@ -61,8 +63,7 @@ async def test_it_tells_which_version_is_in_force_and_every_verdict_bears_it(hol
 
 
 async def test_calls_under_way_are_answered_by_the_function_they_began_with(holder: FunctionInForce) -> None:
-    pid = await process_of(holder)
-    os.kill(pid, signal.SIGSTOP)
+    pid = await halted(holder)
     under_way = [asyncio.create_task(holder.run([call()])) for _ in range(2)]
     await until(lambda: len(holder._function._runner._running) == 2)
     holder.replace(SyncFunction(NEW), 2)
@@ -78,7 +79,7 @@ async def test_calls_under_way_are_answered_by_the_function_they_began_with(hold
 
 
 async def test_after_the_end_nothing_is_answered_and_no_process_is_left(holder: FunctionInForce) -> None:
-    os.kill(await process_of(holder), signal.SIGSTOP)
+    await halted(holder)
     under_way = asyncio.create_task(holder.run([call()]))
     await until(lambda: holder._function._runner.busy)
     old = holder._function
