@@ -13,6 +13,7 @@ from gateway import limits
 from gateway.couch.upstream import Document
 from gateway.errors import BadSyncFunction, Forbidden, NotFound, PreconditionFailed
 from gateway.queries import Trial
+from gateway.settings.values import ImportRules
 from gateway.store.protocol import DatabaseState
 from gateway.store.sqlite import SqliteDatabase
 from gateway.store.versions import set_in_force
@@ -178,6 +179,22 @@ async def test_a_write_is_not_routed_by_a_verdict_of_a_function_that_is_not_in_f
     await bring_in_force(world, NEW)
     for gate in gates:
         gate.set()
+    await asyncio.wait_for(writing, 20)
+    assert await world.channels("d") == {"new"}
+
+
+@pytest.mark.parametrize("write", [plain, replicated, attached])
+async def test_such_a_write_is_no_import(world: World, patient: None, write: Write) -> None:
+    """Its verdict does not count any more, and yet it is not written straight to the upstream."""
+    world.imports = ImportRules(enabled=False)
+    await world.restart()
+    await world.caught_up()
+    await world.write(ADMIN, "first")
+    world.upstream.feed_open.clear()
+    writing = asyncio.ensure_future(write(world))
+    await until(lambda: any(one.answered.is_set() for one in world.database.router._ledger._by_id.get("d", [])))
+    await bring_in_force(world, NEW)
+    world.upstream.feed_open.set()
     await asyncio.wait_for(writing, 20)
     assert await world.channels("d") == {"new"}
 

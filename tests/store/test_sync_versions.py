@@ -187,7 +187,7 @@ async def test_versions_are_there_when_the_store_is_opened_again(open_store: Ope
 async def test_functions_of_an_older_store_become_its_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metadata.db"
     known = migrations()
-    monkeypatch.setattr(connections, "migrations", lambda: known[:3])
+    monkeypatch.setattr(connections, "migrations", lambda: known[:4])
     connections.connect(path).close()
     with closing(connections.connect(path)) as old:
         connections.migrate(old)

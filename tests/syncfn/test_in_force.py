@@ -40,7 +40,7 @@ async def halted(holder: FunctionInForce) -> int:
     pid = process._transport.get_pid()
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    os.waitpid(pid, os.WUNTRACED)  # until it really stands still
+    await asyncio.to_thread(os.waitpid, pid, os.WUNTRACED)  # until it really stands still
     return pid
 
 
