@@ -65,7 +65,8 @@ from gateway.routing.router import Router
 from gateway.routing.writes import Author, Writes
 from gateway.settings.values import DatabaseSettings
 from gateway.store.protocol import DatabaseStore, Index, MetadataStore, Publication
-from gateway.syncfn.runtime import SyncFunction
+from gateway.sync_versions import SyncVersions, function_in_force
+from gateway.syncfn.in_force import FunctionInForce
 from gateway.trials import Trials
 from gateway.users import Users
 
@@ -83,7 +84,7 @@ class Database:
         settings: DatabaseSettings,
         store: DatabaseStore,
         upstream: UpstreamDatabase,
-        function: SyncFunction,
+        function: FunctionInForce,
         cache: RevisionCache,
         passwords: Passwords,
         credentials: Credentials,
@@ -105,6 +106,7 @@ class Database:
         self._imports = Imports(store, enabled=rules.enabled, filter_source=rules.filter_source, name=settings.name)
         resolver = Resolver(store, upstream, reader, function, ledger, self._imports)
         self.router = Router(settings.name, store, upstream, resolver, ledger, cache, self._imports)
+        self.versions = SyncVersions(settings.name, store, function, self.router.at_rest)
         self._writes = Writes(
             store=store,
             upstream=upstream,
@@ -160,14 +162,8 @@ class Database:
         await Accounts(store, passwords).configure(settings)
         await store.settle_members()
         await end_what_is_over(store)
-        function = SyncFunction(settings.sync_source, name=f"sync function of {settings.name}")
+        function = await function_in_force(store, settings)
         state = await store.state()
-        if state.sync_digest and state.sync_digest != function.digest:
-            log.warning(
-                "database %s: the sync function changed; documents routed before keep their routing until they change",
-                settings.name,
-            )
-        await store.remember(sync_source=settings.sync_source)
         database = cls(
             settings,
             store,
@@ -179,10 +175,15 @@ class Database:
             epoch=state.epoch,
             last_seq=state.last_seq,
         )
+        await database.versions.follow(settings)
         metadata.subscribe(database.published)
         database.router.start()
         database._expiries.start()
+        database.versions.watch(database._wanted_changed)
         return database
+
+    def _wanted_changed(self) -> None:
+        """Another version of the sync function is wanted than before, or none (`versions` says which)."""
 
     def published(self, publication: Publication) -> None:
         """A transaction was committed: forget what it changed, wake whom it concerns."""
@@ -195,6 +196,7 @@ class Database:
     async def close(self) -> None:
         """End the router, the timers and the engine. What was acknowledged is stored already."""
         await self._expiries.stop()
+        await self.versions.close()
         await self.router.stop()
         await self._writes.close()
         await self._documents.close()
@@ -556,4 +558,5 @@ class Database:
             "refused_count": self._writes.refused_count,
             "expired_count": self._expiries.expired_count,
             "feeds_waiting": len(self._wakes),
+            **self.versions.status(),
         }

@@ -49,6 +49,8 @@ SYNC_FUNCTION_START_SECONDS: Final = 30.0  # until its process is ready, on a ma
 SYNC_FUNCTION_MEMORY_BYTES: Final = 64_000_000  # beside what the documents need that it is given
 SYNC_FUNCTION_STACK_BYTES: Final = 4_000_000  # enough to recurse through a document of JSON_DEPTH
 SYNC_FUNCTION_SOURCE_BYTES: Final = 1_000_000
+SYNC_VERSIONS_COUNT: Final = 100  # of one database; the oldest that are neither in force nor wanted go
+SYNC_VERSIONS_BYTES: Final = 16_000_000  # sources of one database's versions together; likewise
 SYNC_FUNCTION_CHANNELS_COUNT: Final = 1_000  # of one document
 SYNC_FUNCTION_GRANTS_COUNT: Final = 10_000  # (principal, channel or role) pairs of one document
 SYNC_FUNCTION_EXPIRIES_COUNT: Final = 100  # calls of expiry() with another value
@@ -236,6 +238,8 @@ def check() -> None:
     rules = {
         "a sync function's process outlives its slowest document": SYNC_FUNCTION_SILENCE_SECONDS
         >= 5 * SYNC_FUNCTION_SECONDS,
+        "the versions in force, wanted and made last are kept": SYNC_VERSIONS_COUNT >= 3
+        and SYNC_VERSIONS_BYTES >= 3 * SYNC_FUNCTION_SOURCE_BYTES,
         "a view's process outlives its slowest document": EMBEDDED_VIEW_SILENCE_SECONDS
         >= 5 * EMBEDDED_VIEW_FUNCTION_SECONDS,
         "a document fits into a request body": DOCUMENT_BYTES <= BODY_BYTES,

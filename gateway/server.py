@@ -248,8 +248,8 @@ class Server:
                 log.exception("the configuration was not reloaded, or not all of it")
 
     async def _reload(self) -> None:
-        """Take over what can be changed while serving: users, roles, the guest, CORS, the log level, the time to
-        stop.
+        """Take over what can be changed while serving: users, roles, the guest, sync functions, CORS, the log level,
+        the time to stop.
 
         A file with problems changes nothing.
         """
@@ -267,6 +267,7 @@ class Server:
                 store = await self._store.database(name)
                 await Accounts(store, self._passwords).configure(database)
                 await store.settle_members()
+                await self._open.by_name[name].versions.follow(database)
         if needs_restart(self._settings, settings):
             log.warning("the configuration was reloaded; some of its changes take effect only after a restart")
         else:
@@ -304,19 +305,19 @@ class Server:
 
 
 def needs_restart(before: Settings, after: Settings) -> bool:
-    """Whether something changed that only a restart brings in: ports, upstream, admins, sessions, databases, sync
-    functions."""
+    """Whether something changed that only a restart brings in: ports, upstream, admins, sessions, databases, the
+    default database."""
 
     def fixed(settings: Settings) -> object:
         databases = {
-            name: (database.upstream, database.sync_source, database.hide_existence, database.imports)
+            name: (database.upstream, database.hide_existence, database.imports)
             for name, database in settings.databases.items()
         }
         default = settings.default_database
         return (
             *(settings.listen, settings.metadata, settings.upstream, settings.admins, settings.public, databases),
             settings.sessions,
-            *(default.sync_source, default.hide_existence, default.guest, default.users, default.roles),
+            *(default.sync_source, default.resync, default.hide_existence, default.guest, default.users, default.roles),
             default.imports,
         )
 

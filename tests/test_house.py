@@ -37,13 +37,14 @@ ALLOWED = {
     "revision_parts": BASE | {"couch", "documents", "queries", "callers"},
     "attachments": BASE | {"model", "couch", "routing", "documents", "queries", "callers"},
     "accounts": BASE | {"model", "auth", "store", "settings"},
+    "sync_versions": BASE | {"store", "syncfn", "settings"},
     "trials": BASE | {"model", "syncfn", "queries", "callers", "users"},
     "users": BASE | {"model", "store", "auth", "callers"},
     "database": BASE
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
         "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
-        "users", "explain", "trials",
+        "users", "explain", "trials", "sync_versions",
     },
     "server_users": BASE | {"model", "auth", "store", "database", "callers"},
     "sign_up": BASE | {"server_users"},

@@ -57,10 +57,12 @@ class TestWhatItGives:
             default_database:
               sync: function (doc) { channel("all"); }
               hide_existence: true
+              resync: automatic
               guest: {disabled: false, admin_channels: [all]}
             """
         made = read(tmp_path, given).created("orders")
         assert (made.name, made.upstream, made.hide_existence) == ("orders", "orders", True)
+        assert made.resync == "automatic"
         assert made.sync_source == 'function (doc) { channel("all"); }'
         assert made.guest.admin_channels == {"all"}
         plain = read(tmp_path, 'couchdb: {url: "embedded:./couch"}\n').created("a/b")

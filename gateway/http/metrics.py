@@ -97,6 +97,12 @@ def _metrics(call: Call) -> Iterator[Metric]:
         "Whether all that the upstream announced is routed.",
         list(_numbers(states, "caught_up")),
     )
+    yield Metric(
+        "couch_gateway_database_routing_outdated",
+        "gauge",
+        "Whether another sync function is wanted than the one that decides.",
+        list(_numbers(states, "routing_outdated")),
+    )
 
 
 def _numbers(states: Iterable[tuple[str, Mapping[str, Any]]], member: str) -> Iterator[tuple[Mapping[str, str], float]]:

@@ -78,6 +78,8 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "update": {"type": "string", "enum": ["true", "false", "lazy"]},
     "update_seq": _FLAG,
     "user": {"type": "string", "description": "the name of a user; GUEST is the guest"},
+    "version": {"type": "integer", "minimum": 1, "description": "the number of a version of the sync function"},
+    "versions": {"type": "boolean", "description": "JSON: which versions of the sync function there are"},
 }
 JSON_PARAMETERS: Final = frozenset(
     {
@@ -229,6 +231,7 @@ BODIES: Final[dict[tuple[str, str], Schema | None]] = {
         },
         "doc",
     ),
+    ("PUT", "/{db}/_config/sync"): {"type": "string", "description": "the source of a sync function"},
     ("POST", "/{db}/_user"): _USER,
     ("PUT", "/{db}/_user/{name}"): _USER,
     ("POST", "/{db}/_role"): _ROLE,
@@ -239,4 +242,5 @@ FORMS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("POST", "/_session"): ("application/json", "application/x-www-form-urlencoded"),
     ("PUT", "/{db}/{doc}"): ("application/json", "multipart/related"),
     ("PUT", "/{db}/{doc}/{attachment...}"): ("application/octet-stream",),
+    ("PUT", "/{db}/_config/sync"): ("application/javascript", "application/json"),
 }

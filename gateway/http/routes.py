@@ -26,6 +26,7 @@ from gateway.http import (
     server_lists,
     server_routes,
     sessions,
+    sync_config,
     trials,
     users_db,
 )
@@ -157,6 +158,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     _admin(_GET, "/{db}/_access", access.access, access.ACCESS_PARAMETERS),
     _admin(_GET, "/{db}/_channels", access.channels, access.CHANNELS_PARAMETERS),
     _admin(_GET, "/{db}/_channels/{channel}", access.channel, access.CHANNEL_PARAMETERS),
+    _admin(_GET, "/{db}/_config/sync", sync_config.get, sync_config.GET_PARAMETERS),
+    _admin(("PUT",), "/{db}/_config/sync", sync_config.put, sync_config.PUT_PARAMETERS),
+    _admin(("DELETE",), "/{db}/_config/sync", sync_config.delete),
     _admin(_POST, "/{db}/_sync_function/try", trials.try_sync_function),
     _admin(_GET, "/{db}/_user", principals.list_users, principals.LIST_PARAMETERS),
     _admin(_POST, "/{db}/_user", principals.post_user),

@@ -80,12 +80,13 @@ class Thrown:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer to one call. `error` set: refused, and `routing` is empty. `logs` are for the log, never for users,
-    as is `thrown`."""
+    as is `thrown`. `version` is the function's among those of its database, 0 for one that is none of them."""
 
     routing: Routing = NO_ROUTING
     error: GatewayError | None = None
     logs: tuple[str, ...] = ()
     thrown: Thrown | None = None
+    version: int = 0
 
 
 def body_digest(doc: Mapping[str, Any]) -> str:

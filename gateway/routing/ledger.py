@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway import limits
 from gateway.errors import TooManyRequests
-from gateway.model.routing import Routing
+from gateway.model.routing import Routing, Verdict
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +24,7 @@ class Pending:
     parent: str | None  # the recorded leaf that it replaces
     deleted: bool
     routing: Routing
+    version: int  # of the sync function that said so
     digest: str
     trusted: bool  # the upstream computes the revision from the body (new_edits): same revision, same body
     opened_at: float  # on the clock
@@ -66,6 +67,7 @@ class Ledger:
         parent: str | None,
         deleted: bool,
         routing: Routing,
+        version: int,
         digest: str,
         trusted: bool,
     ) -> Pending:
@@ -74,16 +76,16 @@ class Ledger:
             self._expire()
             if self._count >= limits.VERDICTS_COUNT:
                 raise TooManyRequests(f"more than {limits.VERDICTS_COUNT} writes wait for the router")
-        pending = Pending(doc, rev, parent, deleted, routing, digest, trusted, self._clock(), self.moment())
+        pending = Pending(doc, rev, parent, deleted, routing, version, digest, trusted, self._clock(), self.moment())
         self._by_id.setdefault(doc, []).append(pending)
         self._count += 1
         return pending
 
-    def answer(self, pending: Pending, rev: str, routing: Routing | None = None) -> None:
-        """The upstream has stored it as `rev`. Another revision than foreseen leaves no verdict, unless `routing` is
+    def answer(self, pending: Pending, rev: str, verdict: Verdict | None = None) -> None:
+        """The upstream has stored it as `rev`. Another revision than foreseen leaves no verdict, unless `verdict` is
         what the function says of the very body that was stored, as that revision."""
-        if routing is not None:
-            pending.routing = routing
+        if verdict is not None:
+            pending.routing, pending.version = verdict.routing, verdict.version
         elif pending.rev != rev:
             # The function did not see the revision that it has now; the router asks it again.
             pending.trusted, pending.digest = False, ""
@@ -144,10 +146,11 @@ class Ledger:
             for pending in waiting:
                 pending.waited_for = True
 
-    def verdict(self, doc: str, rev: str) -> Pending | None:
-        """The verdict for exactly this revision, if there is only one (W2)."""
+    def verdict(self, doc: str, rev: str, version: int) -> Pending | None:
+        """The verdict for exactly this revision, if there is only one (W2), and it is of this version of the function:
+        what an earlier one said of a write must not route it after another came in force."""
         found = [pending for pending in self._by_id.get(doc, ()) if pending.rev == rev and pending.digest]
-        return found[0] if len(found) == 1 else None
+        return found[0] if len(found) == 1 and found[0].version == version else None
 
     def stored(self, doc: str) -> set[str]:
         """Revisions of this document that the upstream said it has stored and that are not routed yet. A row or a read

@@ -19,7 +19,7 @@ from gateway.pauses import Pauses
 from gateway.routing.imports import Imports
 from gateway.routing.ledger import Ledger
 from gateway.store.protocol import DatabaseStore, FoundDocument
-from gateway.syncfn.runtime import SyncFunction
+from gateway.syncfn.in_force import FunctionInForce
 
 log = logging.getLogger(__name__)
 _NOTHING = Recorded()
@@ -73,7 +73,7 @@ class Resolver:
         store: DatabaseStore,
         upstream: UpstreamDatabase,
         reader: RevisionReader,
-        function: SyncFunction,
+        function: FunctionInForce,
         ledger: Ledger,
         imports: Imports,
     ) -> None:
@@ -167,7 +167,7 @@ class Resolver:
         new = [rev for rev in revs if rev not in before.leaves]
         if len(new) != 1:
             return None
-        verdict = self._ledger.verdict(doc, new[0])
+        verdict = self._ledger.verdict(doc, new[0], self._function.number)
         if verdict is None or not verdict.trusted or verdict.answered_at is None:
             return None
         expected = set(before.leaves) - {verdict.parent} | {new[0]}
@@ -222,7 +222,7 @@ class Resolver:
         pauses = Pauses()
         for leaf in new:
             await pauses.when_due()
-            verdict = self._ledger.verdict(leaf.doc["_id"], leaf.found.rev)
+            verdict = self._ledger.verdict(leaf.doc["_id"], leaf.found.rev, self._function.number)
             if verdict is not None and verdict.digest == body_digest(leaf.doc):
                 leaf.routing = verdict.routing
             else:

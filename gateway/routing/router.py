@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway import limits
@@ -98,6 +98,12 @@ class Router:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Nothing is routed within this block: what was begun is recorded, what comes waits."""
+        async with self._applying:
+            yield
 
     async def wait_caught_up(self) -> None:
         """Until everything that was upstream at the last connect is routed."""

@@ -33,7 +33,7 @@ from gateway.errors import (
 from gateway.model.apply import Recorded
 from gateway.model.drafts import Draft
 from gateway.model.revisions import generation
-from gateway.model.routing import ADMIN, Call, Routing, Runaways, Verdict, Writer, body_digest
+from gateway.model.routing import ADMIN, Call, Runaways, Verdict, Writer, body_digest
 from gateway.pauses import Pauses
 from gateway.queries import Outcome
 from gateway.routing.id_locks import IdLocks
@@ -42,7 +42,7 @@ from gateway.routing.plans import CurrentLeaf, NotALeaf, Plan, is_new, plan
 from gateway.routing.router import RouterStatus
 from gateway.routing.uploads import Gate, Upload
 from gateway.store.protocol import DatabaseStore
-from gateway.syncfn.runtime import SyncFunction
+from gateway.syncfn.in_force import FunctionInForce
 
 log = logging.getLogger(__name__)
 _I = TypeVar("_I")
@@ -65,7 +65,7 @@ class Author:
 class _Sending:
     at: int
     plan: Plan
-    routing: Routing
+    verdict: Verdict
     old_doc: Document | None
     digest: str
     pending: Pending | None = None
@@ -82,7 +82,7 @@ class Writes:
         batcher: Batcher,
         reader: RevisionReader,
         cache: RevisionCache,
-        function: SyncFunction,
+        function: FunctionInForce,
         ledger: Ledger,
         status: RouterStatus,
         route_again: Callable[[Sequence[str]], Awaitable[None]],
@@ -326,7 +326,7 @@ class Writes:
                 outcomes[at] = Outcome(one.draft.id, error=error)
             else:
                 digest = body_digest(one.draft.doc)
-                accepted.append(_Sending(at, one, verdict.routing, _body(bodies, one, one.base), digest))
+                accepted.append(_Sending(at, one, verdict, _body(bodies, one, one.base), digest))
         return accepted
 
     async def _stub_problem(self, one: Plan, author: Author) -> GatewayError | None:
@@ -350,7 +350,8 @@ class Writes:
                 one.rev,
                 parent=one.base.rev if one.base else None,
                 deleted=one.draft.deleted,
-                routing=sending.routing,
+                routing=sending.verdict.routing,
+                version=sending.verdict.version,
                 digest=sending.digest,
                 trusted=one.draft.new_edits,
             )
@@ -365,11 +366,11 @@ class Writes:
         try:
             await self._note_own([(sending.plan.draft.id, sending.digest) for sending in sendings])
             results = await store(sendings)
-            routings = await self._routings_by_rev(sendings, results)
+            verdicts = await self._verdicts_by_rev(sendings, results)
             pauses = Pauses()
             for sending, result in zip(sendings, results, strict=True):
                 await pauses.when_due()
-                outcome = self._stored(sending, result, routings.get(sending.at))
+                outcome = self._stored(sending, result, verdicts.get(sending.at))
                 outcomes[sending.at] = outcome
                 if outcome.rev is not None:
                     stored.append(sending)
@@ -391,9 +392,9 @@ class Writes:
         except GatewayError as error:
             return [error] * len(sendings)
 
-    async def _routings_by_rev(
+    async def _verdicts_by_rev(
         self, sendings: Sequence[_Sending], results: Sequence[WriteResult | GatewayError]
-    ) -> dict[int, Routing]:
+    ) -> dict[int, Verdict]:
         """What the function says of each revision whose id could not be foreseen, now that it is known.
 
         The id depends on the attachments' bytes, the body does not: it is the one the function has accepted. Asked as
@@ -412,9 +413,9 @@ class Writes:
             verdicts = await self._verdicts.ask_all(calls)
         except GatewayError:
             return {}
-        return {at: verdict.routing for at, verdict in zip(asked, verdicts, strict=True) if verdict.error is None}
+        return {at: verdict for at, verdict in zip(asked, verdicts, strict=True) if verdict.error is None}
 
-    def _stored(self, sending: _Sending, result: WriteResult | GatewayError, routing: Routing | None) -> Outcome:
+    def _stored(self, sending: _Sending, result: WriteResult | GatewayError, verdict: Verdict | None) -> Outcome:
         draft, pending = sending.plan.draft, sending.pending
         if pending is None:
             raise RuntimeError("a write was sent without being announced")
@@ -426,7 +427,7 @@ class Writes:
             return Outcome(draft.id, error=_refusal(result))
         if pending.rev == result.rev and draft.new_edits and not draft.has_attachments:
             self._remember_body(sending, result.rev)
-        self._ledger.answer(pending, result.rev, routing)
+        self._ledger.answer(pending, result.rev, verdict)
         return Outcome(draft.id, result.rev, routed=result.quorum)
 
     def _remember_body(self, sending: _Sending, rev: str) -> None:
@@ -489,7 +490,7 @@ class _RecordedLane(Lane[str, Recorded | None]):
 class _FunctionLane(Lane[Call, Verdict]):
     """Calls of the sync function by concurrent writes, joined: one hop to its thread."""
 
-    def __init__(self, function: SyncFunction) -> None:
+    def __init__(self, function: FunctionInForce) -> None:
         super().__init__(limits.UPSTREAM_BATCH_DOCUMENTS_COUNT)
         self._function = function
 

@@ -245,4 +245,5 @@ def _database(
         roles={role: RoleSettings(role, frozenset(given.admin_channels)) for role, given in database.roles.items()},
         cors=_policy(database.cors) if "cors" in database.model_fields_set else cors,
         imports=ImportRules(database.import_, database.import_filter.source if database.import_filter else None),
+        resync=database.resync,
     )

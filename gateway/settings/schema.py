@@ -321,6 +321,7 @@ class DatabaseFile(Section):
     sync: Annotated[SyncFunction, PlainValidator(_sync)] = SyncFunction(DEFAULT_SYNC_FUNCTION)
     import_: Annotated[Flag, Field(validation_alias="import")] = True
     import_filter: Annotated[SyncFunction | None, PlainValidator(_import_filter)] = None
+    resync: Literal["manual", "automatic"] = "manual"
     hide_existence: Flag = False
     cors: Cors = None
     guest: GuestFile = Field(default_factory=GuestFile)

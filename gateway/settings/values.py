@@ -107,7 +107,7 @@ class DatabaseSettings:
     """`upstream` is the CouchDB database; `sync_place` says where `sync_source` stands, for messages and logs.
 
     `hide_existence`: a document that may not be read answers 404 instead of 403. `cors`: for its paths, None when it is
-    off.
+    off. `resync`: who begins it when another sync function is wanted.
     """
 
     name: str
@@ -120,6 +120,7 @@ class DatabaseSettings:
     roles: Mapping[str, RoleSettings]
     cors: CorsPolicy | None = None
     imports: ImportRules = ImportRules()
+    resync: Literal["manual", "automatic"] = "manual"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ T = TypeVar("T")
 DocumentId: TypeAlias = int
 PrincipalKind: TypeAlias = Literal["user", "role"]
 CreatedState: TypeAlias = Literal["creating", "serving", "deleting"]
+SyncOrigin: TypeAlias = Literal["config", "api"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,25 @@ class DatabaseState:
     upstream_since: str
     identity: Identity | None
     purge_seq: str
-    sync_digest: str
     doc_count: int
     doc_del_count: int
     import_rules: str  # a digest of the rules of import last followed; empty: none ever were
+    sync_version: int  # of the sync function that is in force; 0 before the first
+    sync_wanted: int | None  # the version that shall be in force once everything is routed by it
+
+
+@dataclass(frozen=True, slots=True)
+class SyncVersion:
+    """A sync function as the database keeps it. `digest` is the source's SHA-256, `made_at` unix seconds.
+
+    `origin` is where the source came from first: the config file or the admin API.
+    """
+
+    number: int
+    digest: str
+    source: str
+    made_at: float
+    origin: SyncOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +375,9 @@ class DatabaseStore(Protocol):
         *,
         identity: Identity | None = None,
         purge_seq: str | None = None,
-        sync_source: str | None = None,
         import_rules: str | None = None,
     ) -> None:
-        """Store facts about the upstream or the rules in use; None leaves one as it is."""
+        """Store facts about the upstream or the rules of import in use; None leaves one as it is."""
 
     async def note_own(self, writes: Collection[tuple[str, str]], now: float) -> None:
         """Remember writes, (document, digest of the body), that are about to be sent upstream."""
@@ -381,6 +396,22 @@ class DatabaseStore(Protocol):
 
     async def forget_not_imported(self) -> None:
         """The upstream is another one: nothing of it is known."""
+
+    async def sync_versions(self) -> list[SyncVersion]:
+        """The versions of the sync function that are kept, by number."""
+
+    async def sync_version(self, number: int) -> SyncVersion:
+        """Raises NotFound."""
+
+    async def want_sync(self, source: str, origin: SyncOrigin, now: float) -> SyncVersion:
+        """Make this source the wanted version; a source that is known keeps its number. `now` is unix seconds.
+
+        Nothing is wanted any more when it is in force already. Where no document was ever routed it is in force at
+        once. Of more than SYNC_VERSIONS_COUNT the oldest go that are neither in force nor wanted.
+        """
+
+    async def follow_sync_file(self, source: str, now: float) -> SyncVersion | None:
+        """`want_sync` with the config file's function, if it is another one than at the last call; else None."""
 
     async def recorded_ids(self, after: str, limit: int) -> list[str]:
         """Ids of documents that have leaves, in order, after the given one: to walk all of them (W8)."""

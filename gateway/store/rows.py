@@ -44,14 +44,14 @@ def text_of_hex(value: str) -> str:
 
 def state(connection: sqlite3.Connection, database: int) -> DatabaseState:
     row = connection.execute(
-        "SELECT last_seq, access_seq, epoch, upstream_since, server_uuid, instance_start_time, purge_seq, sync_digest,"
-        " doc_count, doc_del_count, import_rules FROM database WHERE id = ?",
+        "SELECT last_seq, access_seq, epoch, upstream_since, server_uuid, instance_start_time, purge_seq,"
+        " doc_count, doc_del_count, import_rules, sync_version, sync_wanted FROM database WHERE id = ?",
         (database,),
     ).fetchone()
     if row is None:
         raise UnknownDatabase
     identity = Identity(row[4], row[5]) if row[5] else None
-    return DatabaseState(row[0], row[1], row[2], row[3], identity, row[6], row[7], row[8], row[9], row[10])
+    return DatabaseState(row[0], row[1], row[2], row[3], identity, *row[6:])
 
 
 def document(row: tuple[Any, ...]) -> DocumentRow:

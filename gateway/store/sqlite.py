@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +14,7 @@ from gateway.couch.upstream import Identity
 from gateway.errors import UnknownDatabase
 from gateway.model.apply import Recorded
 from gateway.model.names import ALL_CHANNELS, PUBLIC_CHANNEL
-from gateway.store import catalogue, documents, ends, imports, local_docs, members, principals, rows
+from gateway.store import catalogue, documents, ends, imports, local_docs, members, principals, rows, versions
 from gateway.store.connections import Connections
 from gateway.store.index import SqliteIndex, public_and_star
 from gateway.store.protocol import (
@@ -30,6 +28,8 @@ from gateway.store.protocol import (
     PrincipalKind,
     Publication,
     ServerUser,
+    SyncOrigin,
+    SyncVersion,
 )
 from gateway.store.sessions import SqliteSessions
 from gateway.store.transaction import Transaction
@@ -205,7 +205,6 @@ class SqliteDatabase:
         *,
         identity: Identity | None = None,
         purge_seq: str | None = None,
-        sync_source: str | None = None,
         import_rules: str | None = None,
     ) -> None:
         def run(sql: sqlite3.Connection) -> None:
@@ -218,14 +217,6 @@ class SqliteDatabase:
                 sql.execute("UPDATE database SET purge_seq = ? WHERE id = ?", (purge_seq, self._number))
             if import_rules is not None:
                 sql.execute("UPDATE database SET import_rules = ? WHERE id = ?", (import_rules, self._number))
-            if sync_source is not None:
-                digest = hashlib.sha256(sync_source.encode()).hexdigest()
-                sql.execute("UPDATE database SET sync_digest = ? WHERE id = ?", (digest, self._number))
-                sql.execute(
-                    "INSERT OR IGNORE INTO sync_function (database, digest, source, first_seq, first_used_at)"
-                    " SELECT id, ?, ?, last_seq + 1, ? FROM database WHERE id = ?",
-                    (digest, sync_source, time.time(), self._number),
-                )
 
         await self._connections.write(run)
 
@@ -246,6 +237,18 @@ class SqliteDatabase:
 
     async def forget_not_imported(self) -> None:
         await self._connections.write(lambda sql: imports.forget_not_imported(sql, self._number))
+
+    async def sync_versions(self) -> list[SyncVersion]:
+        return await self._connections.read(lambda sql: versions.versions(sql, self._number))
+
+    async def sync_version(self, number: int) -> SyncVersion:
+        return await self._connections.read(lambda sql: versions.version(sql, self._number, number))
+
+    async def want_sync(self, source: str, origin: SyncOrigin, now: float) -> SyncVersion:
+        return await self._transaction(lambda tx, sql: versions.want(tx, source, origin, now))
+
+    async def follow_sync_file(self, source: str, now: float) -> SyncVersion | None:
+        return await self._transaction(lambda tx, sql: versions.follow_file(tx, source, now))
 
     async def recorded_ids(self, after: str, limit: int) -> list[str]:
         found = await self._connections.read(

@@ -98,20 +98,21 @@ def _exact(value: Any) -> Any:
     return value
 
 
-def verdict(line: bytes, now: float) -> Verdict:
+def verdict(line: bytes, now: float, version: int = 0) -> Verdict:
     """What the process answered to one call; `now` in unix seconds is what relative times count from."""
     answer: dict[str, Any] = _decode(line.decode())[0]
     logs = tuple(_clean(text) for text in answer.get("logs", ()))
     if error := answer.get("error"):
         refusal, thrown = _error(*error)
         if thrown is None:
-            return Verdict(error=refusal, logs=logs)
+            return Verdict(error=refusal, logs=logs, version=version)
         where = f" at line {thrown.line} column {thrown.column}" if thrown.line else ""
-        return Verdict(error=refusal, logs=(*logs, f"error: {thrown.message}{where}"), thrown=thrown)
+        told = (*logs, f"error: {thrown.message}{where}")
+        return Verdict(error=refusal, logs=told, thrown=thrown, version=version)
     try:
-        return Verdict(_routing(answer, now), logs=logs)
+        return Verdict(_routing(answer, now), logs=logs, version=version)
     except (SyncFunctionBadName, SyncFunctionBadExpiry) as problem:
-        return Verdict(error=problem, logs=logs)
+        return Verdict(error=problem, logs=logs, version=version)
 
 
 def ran_away(line: bytes) -> bool:

@@ -30,11 +30,22 @@ class SyncFunction:
     limits.py. One that uses more gets an error, and the next one works. Another database's function is not concerned.
     """
 
-    def __init__(self, source: str, *, name: str = "sync function", engine_limits: EngineLimits | None = None) -> None:
-        """`name` says in the log whose function it is. Raises BadSyncFunction; blocks a few milliseconds."""
-        if problem := compile_error(source):
+    def __init__(
+        self,
+        source: str,
+        *,
+        name: str = "sync function",
+        checked: bool = False,
+        engine_limits: EngineLimits | None = None,
+    ) -> None:
+        """`name` says in the log whose function it is.
+
+        Unless the source is `checked` already, raises BadSyncFunction and blocks a few milliseconds.
+        """
+        if not checked and (problem := compile_error(source)):
             raise BadSyncFunction(problem)
         self.source = source
+        self.version = 0  # which version of a database's function it is, if it is one: its verdicts bear it
         self.digest = hashlib.sha256(source.encode()).hexdigest()
         self._name = name
         hello = {"source": source, "limits": asdict(engine_limits or EngineLimits())}
@@ -56,7 +67,7 @@ class SyncFunction:
         todo = list(range(len(calls)))
         while todo:
             left_out = [at for at in todo if _too_many(calls[at])]
-            verdicts |= {at: Verdict(error=NotLookedAt()) for at in left_out}
+            verdicts |= {at: Verdict(error=NotLookedAt(), version=self.version) for at in left_out}
             if left_out:
                 _log.warning("%s: %d documents were not looked at, it ran away on others", self._name, len(left_out))
                 todo = [at for at in todo if at not in verdicts]
@@ -68,7 +79,7 @@ class SyncFunction:
                 if call.runaways is not None:
                     call.runaways.count += answers.ran_away(line)
                 asked_at = moment if call.asked_at is None else call.asked_at
-                verdicts[todo[place]] = answers.verdict(line, asked_at)
+                verdicts[todo[place]] = answers.verdict(line, asked_at, self.version)
             todo = todo[len(lines) :]
         found = [verdicts[at] for at in range(len(calls))]
         self._write_logs(calls, found)

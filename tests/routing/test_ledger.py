@@ -22,18 +22,18 @@ class Clock:
 
 
 def opened(ledger: Ledger, rev: str | None = "1-a", digest: str = "digest", **options: Any) -> Pending:
-    chosen = {"parent": None, "deleted": False, "routing": NO_ROUTING, "trusted": True, **options}
+    chosen = {"parent": None, "deleted": False, "routing": NO_ROUTING, "version": 1, "trusted": True, **options}
     return ledger.open("d", rev, digest=digest, **chosen)
 
 
 def test_two_verdicts_for_one_revision_are_no_verdict() -> None:
     ledger = Ledger(Clock())
     first = opened(ledger)
-    assert ledger.verdict("d", "1-a") is first
+    assert ledger.verdict("d", "1-a", 1) is first
     second = opened(ledger, digest="another")
-    assert ledger.verdict("d", "1-a") is None
+    assert ledger.verdict("d", "1-a", 1) is None
     ledger.close(second)
-    assert ledger.verdict("d", "1-a") is first
+    assert ledger.verdict("d", "1-a", 1) is first
 
 
 def test_a_verdict_for_another_revision_than_the_upstream_gave_is_none() -> None:
@@ -41,7 +41,7 @@ def test_a_verdict_for_another_revision_than_the_upstream_gave_is_none() -> None
     for foreseen in ("1-a", None):
         pending = opened(ledger, foreseen)
         ledger.answer(pending, "1-b")
-        assert ledger.verdict("d", "1-b") is None
+        assert ledger.verdict("d", "1-b", 1) is None
         assert ledger.stored("d") == {"1-b"}
         ledger.close(pending)
 
@@ -80,7 +80,7 @@ def test_an_abandoned_verdict_stays_until_its_revision_is_routed(answered: bool)
     if answered:
         ledger.answer(pending, "1-a")
     ledger.abandon(pending)
-    assert ledger.verdict("d", "1-a") is pending
+    assert ledger.verdict("d", "1-a", 1) is pending
     assert pending.trusted == answered, "who knows what is stored under a revision that was not acknowledged"
     ledger.applied("d", ledger.moment(), frozenset({"1-a"}))
     assert len(ledger) == 0
@@ -93,7 +93,7 @@ def test_verdicts_expire() -> None:
     clock.now = limits.VERDICT_SECONDS + 1
     fresh = opened(ledger, "2-b")
     ledger.expire()
-    assert (ledger.verdict("d", "1-a"), ledger.verdict("d", "2-b")) == (None, fresh)
+    assert (ledger.verdict("d", "1-a", 1), ledger.verdict("d", "2-b", 1)) == (None, fresh)
 
 
 def test_there_is_a_limit_to_what_waits_and_expired_verdicts_make_room(monkeypatch: pytest.MonkeyPatch) -> None:

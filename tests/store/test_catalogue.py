@@ -23,7 +23,7 @@ async def fill(db: DatabaseStore) -> None:
     for at in range(7):
         await tell(db, document(f"d{at}", leaf("1-a", "A", grants=[("ann", "X")]), leaf("1-b", "B")))
     await db.set_security({"members": {"names": ["bob"]}})
-    await db.remember(sync_source="function () {}")
+    await db.want_sync("function () {}", "config", 1.0)
     for at in range(7):
         await db.local_put("user:ann", f"c{at}", None, {"a": at})
 

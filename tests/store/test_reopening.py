@@ -28,7 +28,8 @@ async def fill(db: DatabaseStore) -> None:
     await put_user(db, "ann", "C", "r")
     await tell(db, document("d", leaf("1-a", "A", grants=[("ann", "X")])), document("e", leaf("1-e", deleted=True)))
     await tell(db, document("d", leaf("2-a", "B", after=["1-a"], expiry=7.5), leaf("1-b", "C")))
-    await db.remember(identity=Identity("uuid", "1"), purge_seq="3", sync_source="function () {}")
+    await db.remember(identity=Identity("uuid", "1"), purge_seq="3")
+    await db.want_sync("function () {}", "config", 1.0)
     await db.apply([], upstream_since="77-x", now=1.0)
     await db.local_put("user:ann", "c", None, {"a": 1})
 
