@@ -49,6 +49,7 @@ class _Built:
     page: Page
     opened: Collection[ChannelId]
     last_seq: int
+    awaited: ChannelId | None = None  # every change in this channel may be one for this feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Feed:
                     if caught_up or self._left <= 0:
                         return
                     continue
-                if not caught_up or not self._wakes.watch(waiter, built.opened, built.last_seq):
+                if not caught_up or not self._wakes.watch(waiter, built.opened, built.last_seq, built.awaited):
                     continue
                 if tells:
                     tells = False
@@ -204,7 +205,8 @@ class Feed:
         def build(index: Index) -> _Built:
             since = position if begun else self._begin(index.state)
             who = self._viewers.of(index, self._caller.user, query.channels)
-            return _Built(since, page(index, who, since, wanted), who.opened.keys(), index.state.last_seq)
+            awaited = who.star if who.awaited else None
+            return _Built(since, page(index, who, since, wanted), who.opened.keys(), index.state.last_seq, awaited)
 
         built = await self._store.read(build)
         self._begun, self._position = True, built.since

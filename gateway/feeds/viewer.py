@@ -16,7 +16,8 @@ from gateway.store.protocol import Index
 class Viewer:
     """One user's intervals in one snapshot; all read endpoints decide through it.
 
-    `held` and `opened` are seen through the channel filter of a feed; what may be fetched never is (A14).
+    `held` and `opened` are seen through the channel filter of a feed; what may be fetched never is (A14). `awaited`:
+    the filter names a channel that does not exist yet, and whoever has `*` will have it from its first document on.
     """
 
     held: Intervals
@@ -24,6 +25,7 @@ class Viewer:
     all_held: Intervals
     all_opened: Mapping[ChannelId, int]
     star: ChannelId
+    awaited: bool = False
 
     def can_read(self, leaf: Leaf) -> bool:
         return readable(leaf, self.all_held, self.all_opened, self.star)
@@ -49,5 +51,7 @@ def viewer(index: Index, user: str | None, channels: Collection[str] | None = No
     opened = open_channels(held)
     if channels is None or ALL_CHANNELS in channels:
         return Viewer(held, opened, held, opened, index.star)
-    filtered = intervals(access, index.channel_ids(channels).values(), index.star)
-    return Viewer(filtered, open_channels(filtered), held, opened, index.star)
+    known = index.channel_ids(channels)
+    filtered = intervals(access, known.values(), index.star)
+    awaited = index.star in opened and not known.keys() >= set(channels)
+    return Viewer(filtered, open_channels(filtered), held, opened, index.star, awaited)

@@ -18,11 +18,16 @@ class Waiter:
     def __init__(self, user: str | None) -> None:
         self.user = user
         self.channels: frozenset[ChannelId] = frozenset()
+        self.awaited: ChannelId | None = None  # what is live here may be of a channel that is not among `channels` yet
         self.upto = 0  # every sequence up to here was delivered, or does not concern this feed
         self.entries: dict[str, Entry] = {}  # by document: only its last change counts
         self.reread = False
         self.unchecked = False  # somebody's login ended: this feed may not wait before it has looked
         self.woken = asyncio.Event()
+
+    @property
+    def woken_by(self) -> frozenset[ChannelId]:
+        return self.channels if self.awaited is None else self.channels | {self.awaited}
 
     def offer(self, publication: Publication, entries: Iterable[Entry]) -> None:
         """Take the entries of a commit that concerns this feed."""
@@ -33,7 +38,7 @@ class Waiter:
         for entry in entries:
             if self.channels.isdisjoint(entry.live):
                 # Gone from a channel of this feed: whether and how that is told, only the index knows.
-                self.reread = self.reread or not self.channels.isdisjoint(entry.gone)
+                self.reread = self.reread or not self.channels.isdisjoint(entry.gone) or self.awaited in entry.live
             elif entry.single:
                 self.entries.pop(entry.id, None)
                 self.entries[entry.id] = entry
@@ -90,27 +95,30 @@ class Wakes:
         self._by_user.setdefault(user, set()).add(waiter)
         return waiter
 
-    def watch(self, waiter: Waiter, channels: Collection[ChannelId], upto: int) -> bool:
-        """Wake it from now on for changes in `channels` after `upto`; False if there were some already, unseen, or if
-        it was to look again at its caller."""
+    def watch(
+        self, waiter: Waiter, channels: Collection[ChannelId], upto: int, awaited: ChannelId | None = None
+    ) -> bool:
+        """Wake it from now on for changes in `channels` after `upto`, and to read the store again at any in `awaited`;
+        False if there were some already, unseen, or if it was to look again at its caller."""
         self._unwatch(waiter)
         waiter.channels = frozenset(channels)
+        waiter.awaited = awaited
         waiter.upto = upto
         waiter.reread = False
         waiter.entries.clear()
         waiter.woken.clear()
-        for channel in waiter.channels:
+        for channel in waiter.woken_by:
             self._by_channel.setdefault(channel, set()).add(waiter)
         unchecked, waiter.unchecked = waiter.unchecked, False
         return self.last_seq <= upto and not unchecked and not self._ended
 
     def _unwatch(self, waiter: Waiter) -> None:
-        for channel in waiter.channels:
+        for channel in waiter.woken_by:
             waiting = self._by_channel[channel]
             waiting.discard(waiter)
             if not waiting:
                 del self._by_channel[channel]
-        waiter.channels = frozenset()
+        waiter.channels, waiter.awaited = frozenset(), None
 
     def leave(self, waiter: Waiter) -> None:
         self._unwatch(waiter)

@@ -126,30 +126,45 @@ class Timeline:
         deleted: bool = False,
         digest: str | None = None,
         quiet: bool = False,
+        direct: bool = False,
+        by: str | None = None,
     ) -> str:
         """A new revision over `onto`, else over the winner; with `branch` and no `onto` a new root.
 
-        `quiet`: the index hears of it with the next change, as when CouchDB coalesces rows.
+        `quiet`: the index hears of it with the next change, as when CouchDB coalesces rows. `direct` (straight to
+        CouchDB) and `by` (a user, who else is an administrator) make no difference to the index.
         """
         tree = self.tree(doc)
-        parent = onto
-        if parent is None and not branch and tree.revisions:
-            parent = max(tree.leaves(), key=lambda rev: (not tree.revisions[rev].deleted, int(rev.split("-")[0]), rev))
+        parent = tree.replaced(onto, branch)
         rev = tree.grow(parent, said(channels, grants, roles), deleted=deleted, digest=digest)
         if not quiet:
             self.apply(doc)
         return rev
 
-    def delete(self, doc: str, channels: str = "", *, onto: str | None = None, quiet: bool = False) -> str:
-        return self.write(doc, channels, onto=onto, deleted=True, quiet=quiet)
+    def delete(
+        self,
+        doc: str,
+        channels: str = "",
+        *,
+        onto: str | None = None,
+        quiet: bool = False,
+        direct: bool = False,
+        by: str | None = None,
+    ) -> str:
+        return self.write(doc, channels, onto=onto, deleted=True, quiet=quiet, direct=direct, by=by)
 
-    def purge(self, doc: str, *leaves: str, quiet: bool = False) -> None:
-        """Purge these leaves with their branches, else all."""
+    def purge(self, doc: str, *leaves: str, quiet: bool = False, direct: bool = False) -> None:
+        """Purge these leaves with their branches, else all; `direct`: straight to CouchDB, as with `write`."""
         tree = self.tree(doc)
         for leaf in leaves or tree.leaves():
             tree.purge(leaf)
         if not quiet:
             self.apply(doc)
+
+    def crash(self, *docs: str) -> None:
+        """The gateway is killed and started again; meanwhile the quiet revisions of these documents were written."""
+        if docs:
+            self.apply(*docs)
 
     def found(self, doc: str, leaves: Iterable[str] | None = None, *, routed: bool = False) -> FoundDocument:
         """What a read upstream says now (or said when these were the leaves); `routed`: also routing that is known."""
@@ -258,10 +273,11 @@ class Timeline:
 
     # Principals.
 
-    def user(self, name: str, channels: str = "", roles: str = "") -> None:
+    def user(self, name: str, channels: str = "", roles: str = "", *, file: bool = False) -> None:
+        """`file`: by the config file, which makes no difference to the index."""
         self._put("user", name, name, set(channels.split()), set(roles.split()))
 
-    def role(self, name: str, channels: str = "") -> None:
+    def role(self, name: str, channels: str = "", *, file: bool = False) -> None:
         self._put("role", name, f"role:{name}", set(channels.split()), set())
 
     def _put(self, kind: str, name: str, principal: str, channels: set[str], roles: set[str]) -> None:
@@ -274,10 +290,10 @@ class Timeline:
         assert created is not existed
         self._check_sequences(before)
 
-    def drop_user(self, name: str) -> None:
+    def drop_user(self, name: str, *, file: bool = False) -> None:
         self._drop("user", name, name)
 
-    def drop_role(self, name: str) -> None:
+    def drop_role(self, name: str, *, file: bool = False) -> None:
         self._drop("role", name, f"role:{name}")
 
     def _drop(self, kind: str, name: str, principal: str) -> None:

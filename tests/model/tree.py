@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from gateway.model.revisions import generation
+from gateway.model.revisions import generation, winner_first
 from tests.model.oracle import Said
 
 
@@ -38,6 +38,12 @@ class Tree:
             found.append(at)
             at = self.revisions[at].parent
         return found
+
+    def replaced(self, onto: str | None, branch: bool) -> str | None:
+        """What a new revision goes over: `onto`, else the winner; with `branch` and no `onto` nothing."""
+        if onto is not None or branch or not self.revisions:
+            return onto
+        return winner_first((rev, self.revisions[rev].deleted) for rev in self.leaves())[0][0]
 
     def grow(self, parent: str | None, said: Said, *, deleted: bool = False, digest: str | None = None) -> str:
         """A new revision over `parent`. Digests look random, so that any of two conflicting leaves may win."""
