@@ -102,6 +102,15 @@ EXPIRIES_LOOK_SECONDS: Final = 60.0  # between looks at the store, for what no c
 LEAF_ANCESTORS_COUNT: Final = 50  # ancestor revision ids kept with a leaf
 SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable this long (A19)
 
+# Resync
+RESYNC_BATCH_DOCUMENTS_COUNT: Final = 500  # computed at once; the last of them while nothing is routed
+RESYNC_PAUSE_SECONDS: Final = 0.005  # between two batches, beside what each waits for
+RESYNC_CLEARED_COUNT: Final = 5_000  # documents of an earlier resync that are forgotten in one transaction
+RESYNC_RUNAWAYS_COUNT: Final = 100  # documents that the function may run away on, then the resync ends
+RESYNC_PUBLISHED_COUNT: Final = 1_000  # changed documents told to feeds one by one; of more, each reads the store again
+RESYNC_ROWS_DEFAULT_COUNT: Final = 100  # rows of one list when no limit is asked for
+RESYNC_ROWS_COUNT: Final = 1_000  # rows of one list, at most
+
 # Reads
 REVISION_CACHE_BYTES: Final = 64_000_000
 CHANGES_PAGE_ROWS_COUNT: Final = 500  # rows built and sent at once

@@ -38,13 +38,14 @@ ALLOWED = {
     "attachments": BASE | {"model", "couch", "routing", "documents", "queries", "callers"},
     "accounts": BASE | {"model", "auth", "store", "settings"},
     "sync_versions": BASE | {"store", "syncfn", "settings"},
+    "resync": BASE | {"model", "couch", "store", "syncfn", "sync_versions", "queries"},
     "trials": BASE | {"model", "syncfn", "queries", "callers", "users"},
     "users": BASE | {"model", "store", "auth", "callers"},
     "database": BASE
     | {
         "model", "couch", "store", "syncfn", "auth", "settings", "routing", "feeds", "documents", "accounts",
         "attachments", "revision_parts", "queries", "callers", "mango", "finding", "listing", "local_documents",
-        "users", "explain", "trials", "sync_versions",
+        "users", "explain", "trials", "sync_versions", "resync",
     },
     "server_users": BASE | {"model", "auth", "store", "database", "callers"},
     "sign_up": BASE | {"server_users"},

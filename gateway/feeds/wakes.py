@@ -33,7 +33,7 @@ class Waiter:
         """Take the entries of a commit that concerns this feed."""
         if publication.last_seq <= self.upto:
             return  # the snapshot that this feed has read held it already
-        if self.user is not None and self.user in publication.users:
+        if publication.entries_left_out or (self.user is not None and self.user in publication.users):
             self.reread = True
         for entry in entries:
             if self.channels.isdisjoint(entry.live):
@@ -152,5 +152,7 @@ class Wakes:
         for user in publication.users:
             for waiter in self._by_user.get(user, ()):
                 concerned.setdefault(waiter, [])
+        if publication.entries_left_out:
+            concerned = {waiter: [] for waiters in self._by_user.values() for waiter in waiters}
         for waiter, entries in concerned.items():
             waiter.offer(publication, entries)

@@ -88,7 +88,7 @@ def _apply_distinct(
     grants_before = _granting(connection, [document for document, _ in known.values()])
     for found in documents:
         document, before = known.get(found.id, (0, Recorded()))
-        leaves = [_interned(tx, channels, *leaf) for leaf in found.leaves]
+        leaves = [interned(tx, channels, *leaf) for leaf in found.leaves]
         if is_known(leaves, before):
             answer[found.id] = frozenset(before.leaves)
             continue
@@ -143,9 +143,10 @@ def _intern_channels(tx: Transaction, documents: Iterable[FoundDocument]) -> dic
     return tx.channels(names)
 
 
-def _interned(
+def interned(
     tx: Transaction, channels: dict[str, int], leaf: Found, routing: Routing | None, refused: str | None
 ) -> Found:
+    """The leaf with the routing, if it has one, in numbers: `channels` are those of all names of channels in it."""
     if routing is None:
         return leaf
     interned = LeafRouting(

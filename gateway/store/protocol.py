@@ -16,6 +16,7 @@ from gateway.model.apply import Found, Recorded
 from gateway.model.intervals import OPEN, Access, ChannelId, Interval
 from gateway.model.leaves import Leaf
 from gateway.model.routing import Routing
+from gateway.store.resync_protocol import ResyncStore
 
 T = TypeVar("T")
 DocumentId: TypeAlias = int
@@ -100,6 +101,7 @@ class Publication:
     entries: Sequence[Entry] = ()
     users: frozenset[str] = frozenset()  # whose access or properties changed, also through a role
     next_end: float | None = None  # unix seconds; the earliest moment at which something of it ends by itself
+    entries_left_out: bool = False  # very many documents changed: every feed is to read the store again
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,10 @@ class DatabaseStore(Protocol):
     """One configured database."""
 
     name: str
+
+    @property
+    def resync(self) -> ResyncStore:
+        """What is computed beside the routing, while another sync function is prepared."""
 
     async def state(self) -> DatabaseState: ...
 

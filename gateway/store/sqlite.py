@@ -31,6 +31,7 @@ from gateway.store.protocol import (
     SyncOrigin,
     SyncVersion,
 )
+from gateway.store.resync import SqliteResync
 from gateway.store.sessions import SqliteSessions
 from gateway.store.transaction import Transaction
 
@@ -157,6 +158,7 @@ class SqliteDatabase:
         self._star = star
         self._connections = connections
         self._publish = publish
+        self.resync = SqliteResync(number, star, self)
 
     async def state(self) -> DatabaseState:
         return await self._connections.read(lambda sql: rows.state(sql, self._number))
@@ -170,6 +172,9 @@ class SqliteDatabase:
     async def recorded(self, ids: Collection[str]) -> dict[str, Recorded]:
         found = await self._connections.read(lambda sql: documents.recorded(sql, self._number, ids))
         return {doc: value for doc, (_, value) in found.items()}
+
+    async def _snapshot(self, function: Callable[[SqliteIndex, sqlite3.Connection], T]) -> T:
+        return await self._connections.read(lambda sql: function(self._index(sql), sql))
 
     async def _transaction(self, function: Callable[[Transaction, sqlite3.Connection], T]) -> T:
         def run(sql: sqlite3.Connection) -> tuple[T, Publication]:

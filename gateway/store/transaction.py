@@ -32,6 +32,7 @@ class Transaction:
         self._named: set[str] = set()
         self._next_end: float | None = None
         self.entries: list[Entry] = []
+        self.entries_left_out = False  # there are more than it is worth to publish
 
     def next_seq(self) -> int:
         """The next sequence of this database; nobody sees it before the commit."""
@@ -148,6 +149,11 @@ class Transaction:
         self._touched.add(principal)
         self._access_seq = max(self._access_seq, seq)
 
+    def touch_access(self, principals: Iterable[int], seq: int) -> None:
+        """The access of these users and roles was changed at this sequence by statements of the caller's own."""
+        for principal in principals:
+            self._change_of_access(principal, seq)
+
     def touch_user(self, name: str) -> None:
         """A property of the user changed, not the access."""
         self._named.add(name)
@@ -159,7 +165,13 @@ class Transaction:
             (self.last_seq, self._access_seq, self.database),
         )
         return Publication(
-            self._name, self._first_seq, self.last_seq, tuple(self.entries), self._touched_users(), self._next_end
+            self._name,
+            self._first_seq,
+            self.last_seq,
+            tuple(self.entries),
+            self._touched_users(),
+            self._next_end,
+            self.entries_left_out,
         )
 
     def _touched_users(self) -> frozenset[str]:

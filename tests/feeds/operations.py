@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tests.model.client import Client
-from tests.model.timeline import Timeline
+from tests.model.oracle import Said
+from tests.model.timeline import Timeline, said
 
 DOCUMENTS = ("d", "e", "f", "g")
 CHANNELS = ("A", "B", "C")
@@ -250,7 +252,36 @@ class Follow:
         client.check_copy()
 
 
-Operation = Write | Branch | Purge | Tell | Replay | Pass | PutUser | PutRole | DropUser | DropRole | Step | Follow
+_SAID = (
+    *(("", "", ""), ("A", "", ""), ("B", "", ""), ("B C", "", ""), ("A C", "u:A", ""), ("*", "", ""), ("!", "", "")),
+    *(("A", "u:A@1015", ""), ("", "u:A@1030 v:B@1020", "v:s@1025"), ("B", "role:r:C@1020", "u:r")),
+    *(("A", "u:B v:A", ""), ("C", "role:r:A", "u:r"), ("", "u:C", "v:s u:s"), ("A B", "role:s:B v:C", "")),
+)
+
+
+@dataclass(frozen=True)
+class Resync:
+    """Another function, which says of `same` in four revisions what the one before said."""
+
+    number: int
+    same: int
+
+    def run(self, world: World) -> None:
+        trees = world.timeline.trees
+        before = {(doc, rev): one.said for doc, tree in trees.items() for rev, one in tree.revisions.items()}
+
+        def says(doc: str, rev: str) -> Said:
+            chosen = crc32(f"{self.number} {doc} {rev}".encode())
+            if chosen // 1000 % 4 < self.same:
+                return before.get((doc, rev), Said())
+            return said(*_SAID[chosen % len(_SAID)])
+
+        world.timeline.resync(says)
+
+
+Operation = (
+    Resync | Write | Branch | Purge | Tell | Replay | Pass | PutUser | PutRole | DropUser | DropRole | Step | Follow
+)
 
 
 def _words(choices: tuple[str, ...]) -> SearchStrategy[str]:
@@ -307,6 +338,7 @@ def operations() -> SearchStrategy[Operation]:
         one(Branch, _DOC, _AT, _IN, _GRANTS, st.booleans(), _QUIET),
         one(Purge, _DOC, _AT, st.booleans(), st.booleans(), _QUIET),
         one(Tell, st.booleans()),
+        one(Resync, st.integers(0, 999), st.integers(0, 3)),
         one(Replay, _DOC, _AT),
         one(Pass, st.sampled_from((3, 8, 15, -5)), st.sampled_from((True, True, False))),
         user,

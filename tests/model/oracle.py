@@ -6,7 +6,8 @@ gateway but the order of revisions, so that a mistake there cannot repeat itself
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from gateway.model.revisions import winner_first
 
@@ -162,6 +163,63 @@ class Oracle:
         self.set_source(source, keys, seq)
         self.ends = {one: end for one, end in self.ends.items() if one[1] != source}
         self.ends |= {(key, source): end for key, end in ends.items() if key in keys}
+
+    def resync(self, says: Callable[[str, str], Said]) -> None:
+        """Another function routes every leaf: `says` is given the document and the revision.
+
+        Access begins and ends, and documents enter and leave, at one sequence; then those that changed and are alive
+        take one each, in the order of those they had.
+        """
+        changed = [
+            (document.entries["*"].seq, doc)
+            for doc, document in self.documents.items()
+            if any(leaf.said != says(doc, leaf.rev) for leaf in document.leaves.values())
+        ]
+        if not changed:
+            return
+        self.seq += 1
+        at = self.seq
+        had = {key for key, sources in self.sources.items() if sources}
+        for _, doc in sorted(changed):
+            document = self.documents[doc]
+            for leaf in list(document.leaves.values()):
+                if leaf.said != says(doc, leaf.rev):
+                    document.leaves[leaf.rev] = replace(leaf, said=says(doc, leaf.rev), seq=at)
+            winner = document.winner()
+            assert winner is not None
+            source = f"doc:{doc}"
+            keys = {(principal, "channel", channel) for principal, channel in winner.said.grants}
+            keys |= {(user, "role", role) for user, role in winner.said.roles}
+            ends = {(principal, kind, name): end for principal, kind, name, end in winner.said.ends}
+            for sources in self.sources.values():
+                sources.discard(source)
+            self.ends = {one: end for one, end in self.ends.items() if one[1] != source}
+            for key in keys:
+                if key not in ends or ends[key] > self.now:
+                    self.sources.setdefault(key, set()).add(source)
+                    if key in ends:
+                        self.ends[key, source] = ends[key]
+            if not winner.deleted:
+                self._move(document, set(winner.said.channels) | {"*"}, at)
+        has = {key for key, sources in self.sources.items() if sources}
+        for key in has - had:
+            self.access.setdefault(key, []).append([at, INFINITY])
+        for key in had - has:
+            self.access[key][-1][1] = at
+
+    def _move(self, document: OracleDocument, member: set[str], at: int) -> None:
+        """A document that is alive is in these channels, from `at` on."""
+        self.seq += 1
+        for name, entry in list(document.entries.items()):
+            if not entry.removed:
+                document.entries[name] = OracleEntry(self.seq, False, name not in member)
+                if name not in member:
+                    [span] = [span for span in document.spans if span[0] == name and span[2] == INFINITY]
+                    span[2] = at
+        for name in member:
+            if name not in document.entries or document.entries[name].seq != self.seq:
+                document.entries[name] = OracleEntry(self.seq, False, False)
+                document.spans.append([name, at, INFINITY])
 
     # Reading.
 

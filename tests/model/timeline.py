@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pytest
@@ -22,6 +22,8 @@ from gateway.feeds.viewer import viewer
 from gateway.model.apply import Found, is_stale
 from gateway.model.positions import ENDLESS, START, Position, parse_since
 from gateway.model.routing import Routing
+from gateway.resync.differences import Said as SaidAnew
+from gateway.resync.differences import differences
 from gateway.store import index as index_module
 from gateway.store.protocol import (
     DatabaseState,
@@ -32,6 +34,7 @@ from gateway.store.protocol import (
     PrincipalChange,
     Publication,
 )
+from gateway.store.resync_protocol import ResyncJob
 from tests.model.client import Client
 from tests.model.oracle import INFINITY, Oracle, OracleLeaf, OracleRow, Place, Said
 from tests.model.tree import Tree
@@ -67,6 +70,14 @@ def _grant(word: str, kind: str) -> tuple[tuple[str, str, str], float | None]:
     return (whom, kind, name), float(end) if end else None
 
 
+def _routing(said: Said) -> Routing:
+    return Routing(
+        *(said.channels, said.grants, said.roles),
+        grant_ends=_ends(said, "channel"),
+        role_ends=_ends(said, "role"),
+    )
+
+
 def _ends(said: Said, kind: str) -> frozenset[tuple[str, str, float]]:
     return frozenset((whom, name, end) for whom, its_kind, name, end in said.ends if its_kind == kind)
 
@@ -94,6 +105,7 @@ class Timeline:
         self._epoch = self.state().epoch
         self._names: dict[int, str] = {}
         self._handed_over = 0
+        self._resyncs = 0
 
     def _published(self, name: str, publication: Publication) -> None:
         if publication.database == name:
@@ -174,14 +186,7 @@ class Timeline:
         found = []
         for rev in tree.leaves() if leaves is None else leaves:
             revision = tree.revisions[rev]
-            told = revision.said
-            routing = Routing(
-                told.channels,
-                told.grants,
-                told.roles,
-                grant_ends=_ends(told, "channel"),
-                role_ends=_ends(told, "role"),
-            )
+            routing = _routing(revision.said)
             leaf = Found(rev, revision.deleted, tuple(tree.path(rev)[1:]), None)
             found.append((leaf, routing if routed or rev not in known else None, None))
         return FoundDocument(doc, found, tree.purged)
@@ -252,6 +257,64 @@ class Timeline:
         """The grace time of everything superseded until now is over."""
         self._run(self.store.forget_superseded(1e12))
         self.superseded.clear()
+
+    def resync(self, says: Callable[[str, str], Said], *, batch: int = 3) -> None:
+        """Another sync function is in force, which `says` this of a revision of a document."""
+        before = self.oracle.seq
+        self._resyncs += 1
+        source = f"function () {{}} // {self._resyncs}"
+        version = self._run(self.store.want_sync(source, "api", 0.0)).number
+        self._handed_over = len(self.published)
+        for doc, tree in self.trees.items():
+            for rev, revision in tree.revisions.items():
+                tree.revisions[rev] = replace(revision, said=says(doc, rev))
+        could = self._readable_leaves()
+        with self._access_watched():
+            self.oracle.resync(says)
+            at = before + 1 if self.oracle.seq > before else before
+            for key, leaf in self.superseded.items():
+                if says(*key) != leaf.said:
+                    self.superseded[key] = replace(leaf, said=says(*key), seq=at)
+            self._remember_readable(at)
+            self._run(self._resync(source, version, says, batch))
+        assert self.state().sync_version == version
+        for user, doc, rev in self._readable_leaves() - could:
+            opened = {name for name, spans in self.oracle.intervals(user).items() if spans[-1][1] == INFINITY}
+            assert opened & {*says(doc, rev).channels, "*"}, "readable by neither function, and readable now"
+        self._check_sequences(before)
+        told = [entry for publication in self.new() for entry in publication.entries]
+        moved = {
+            doc: document.entries["*"].seq
+            for doc, document in self.oracle.documents.items()
+            if "*" in document.entries and document.entries["*"].seq > before
+        }
+        assert {entry.id: entry.seq for entry in told} == moved
+        for entry in told:
+            self._check_entry(entry.id, entry.seq, entry.winner, entry.single, entry.live, entry.gone)
+
+    def _readable_leaves(self) -> set[tuple[str, str, str]]:
+        """(user, document, revision) of every leaf, superseded ones too, that a user may read."""
+        leaves = dict(self.superseded)
+        for doc, document in self.oracle.documents.items():
+            leaves |= {(doc, rev): leaf for rev, leaf in document.leaves.items()}
+        return {
+            (user, *key) for user in self.users() for key, leaf in leaves.items() if self.oracle.readable(user, leaf)
+        }
+
+    async def _resync(self, source: str, version: int, says: Callable[[str, str], Said], size: int) -> None:
+        store = self.store.resync
+        await store.begin(ResyncJob(version, source, source, False, "running", -1, False, 0.0))
+        while not await store.clear(2):
+            pass
+        cursor = 0
+        while batch := await store.batch(cursor, size):
+            cursor = batch[-1].seq
+            found = []
+            for one in batch:
+                answers = {leaf.rev: says(one.id, leaf.rev) for leaf in one.leaves}
+                found.append(differences(one, {rev: SaidAnew(_routing(its)) for rev, its in answers.items()}))
+            await store.put(found, cursor)
+        assert await store.apply(version, self.oracle.now)
 
     # Time.
 
@@ -324,10 +387,10 @@ class Timeline:
         self._handed_over = len(self.published)
         return _AccessWatch(self)
 
-    def _remember_readable(self) -> None:
+    def _remember_readable(self, at: int | None = None) -> None:
         for user in self.users():
             for doc in self.oracle.contents(user):
-                self.first_readable.setdefault(user, {}).setdefault(doc, self.oracle.seq)
+                self.first_readable.setdefault(user, {}).setdefault(doc, self.oracle.seq if at is None else at)
 
     # Reading.
 

@@ -1,0 +1,1 @@
+"""Routing every document again by another sync function, beside the routing that serves."""
