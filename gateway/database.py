@@ -55,6 +55,7 @@ from gateway.queries import (
     Trial,
     UploadedAttachment,
 )
+from gateway.resync.job import Resync
 from gateway.revision_parts import RevisionParts
 from gateway.routing.batches import sort_out
 from gateway.routing.expiries import Expiries, end_what_is_over
@@ -107,6 +108,7 @@ class Database:
         resolver = Resolver(store, upstream, reader, function, ledger, self._imports)
         self.router = Router(settings.name, store, upstream, resolver, ledger, cache, self._imports)
         self.versions = SyncVersions(settings.name, store, function, self.router.at_rest)
+        self.resync = Resync(settings.name, store, upstream, self.versions, self.router.at_rest)
         self._writes = Writes(
             store=store,
             upstream=upstream,
@@ -179,11 +181,9 @@ class Database:
         metadata.subscribe(database.published)
         database.router.start()
         database._expiries.start()
-        database.versions.watch(database._wanted_changed)
+        await database.resync.resume()
+        database.versions.watch(database.resync.wanted_changed)
         return database
-
-    def _wanted_changed(self) -> None:
-        """Another version of the sync function is wanted than before, or none (`versions` says which)."""
 
     def published(self, publication: Publication) -> None:
         """A transaction was committed: forget what it changed, wake whom it concerns."""
@@ -194,9 +194,10 @@ class Database:
         self._expiries.note(publication.next_end)
 
     async def close(self) -> None:
-        """End the router, the timers and the engine. What was acknowledged is stored already."""
+        """End the router, the timers, a resync and the engine. What was acknowledged is stored already."""
         await self._expiries.stop()
         await self.versions.close()
+        await self.resync.close()
         await self.router.stop()
         await self._writes.close()
         await self._documents.close()
@@ -559,4 +560,5 @@ class Database:
             "expired_count": self._expiries.expired_count,
             "feeds_waiting": len(self._wakes),
             **self.versions.status(),
+            "resync": self.resync.brief(),
         }

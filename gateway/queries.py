@@ -161,3 +161,17 @@ class Trial:
     old_doc: dict[str, Any] | None
     user: Any
     function: str | None
+
+
+ResyncKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncStart:
+    """What to route anew by: a `version` of the sync function, a `source`, or what is wanted. A `preview` changes
+    nothing. `accept_failures`: hide documents on which the function fails."""
+
+    preview: bool = False
+    version: int | None = None
+    source: str | None = None
+    accept_failures: bool = False

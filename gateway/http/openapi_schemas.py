@@ -18,12 +18,15 @@ _REV: Final[Schema] = {"type": "string", "pattern": "^[0-9]+-"}
 
 # Of a query string. Those in JSON_PARAMETERS are JSON there (`startkey="a"`), as in CouchDB.
 PARAMETERS: Final[dict[str, Schema]] = {
+    "accept_failures": {"type": "boolean", "description": "hide documents on which the sync function fails"},
+    "action": {"type": "string", "enum": ["start", "stop"]},
     "active_only": _FLAG,
     "att_encoding_info": _FLAG,
     "attachments": _FLAG,
     "atts_since": {"type": "array", "items": _REV},
     "basic": _FLAG,
     "batch": {"type": "string", "enum": ["ok"]},
+    "channel": {"type": "string", "description": "the name of a channel"},
     "channels": {"type": "string", "description": "names, separated by commas; with filter=sync_gateway/bychannel"},
     "conflicts": _FLAG,
     "count": _COUNT,
@@ -45,6 +48,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "inclusive_end": _FLAG,
     "key": _ANYTHING,
     "keys": {"type": "array"},
+    "kind": {"type": "string", "enum": ["changed", "entered", "failed", "left", "refused"]},
     "last-event-id": {"type": "string", "description": "as `since`"},
     "latest": _FLAG,
     "limit": _COUNT,
@@ -57,6 +61,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "open_revs": {"type": "string", "description": "all, or a JSON array of revisions"},
     "partitioned": _FLAG,
     "placement": _TEXT,
+    "preview": {"type": "boolean", "description": "compute what would change, and change nothing"},
     "prefix": {"type": "string", "description": "what the names of channels begin with"},
     "q": {"type": "integer", "minimum": 1},
     "rev": _REV,
@@ -232,6 +237,15 @@ BODIES: Final[dict[tuple[str, str], Schema | None]] = {
         "doc",
     ),
     ("PUT", "/{db}/_config/sync"): {"type": "string", "description": "the source of a sync function"},
+    ("POST", "/{db}/_resync"): _object(
+        {
+            "action": {"type": "string", "enum": ["start", "stop"]},
+            "preview": _FLAG,
+            "version": {"type": "integer", "minimum": 1},
+            "sync": {"type": "string", "description": "the source of a sync function"},
+            "accept_failures": _FLAG,
+        }
+    ),
     ("POST", "/{db}/_user"): _USER,
     ("PUT", "/{db}/_user/{name}"): _USER,
     ("POST", "/{db}/_role"): _ROLE,

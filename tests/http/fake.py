@@ -39,6 +39,8 @@ from gateway.queries import (
     DocumentQuery,
     Listing,
     Outcome,
+    ResyncKind,
+    ResyncStart,
     RevisionPart,
     Trial,
     UploadedAttachment,
@@ -103,6 +105,31 @@ class FakeExplaining:
         return await self._told("channel", name, start, limit)
 
 
+class FakeResync:
+    """What was asked of the resync; it answers that."""
+
+    def __init__(self, note: Callable[[str, Any], None]) -> None:
+        self._note = note
+
+    async def start(self, asked: ResyncStart) -> None:
+        self._note("resync", asked)
+
+    async def stop(self) -> None:
+        self._note("resync", "stop")
+
+    async def status(self) -> dict[str, Any]:
+        return {"status": "none"}
+
+    async def documents(self, kind: ResyncKind, channel: str | None, start: int, limit: int) -> dict[str, Any]:
+        return {"asked": [kind, channel, start, limit]}
+
+    async def channels(self, start: str, limit: int) -> dict[str, Any]:
+        return {"asked": [start, limit]}
+
+    async def access(self, start: int, limit: int) -> dict[str, Any]:
+        return {"asked": [start, limit]}
+
+
 class FakeDatabase:
     """Duck-typed: `test_fake.py` holds it against the real class."""
 
@@ -127,6 +154,7 @@ class FakeDatabase:
         self.raises: Exception | None = None  # by every read and write
         self.fails: dict[str, GatewayError] = {}  # by the writes of these documents
         self.explaining = FakeExplaining(self._note)
+        self.resync = FakeResync(self._note)
 
     def _note(self, what: str, value: Any) -> None:
         self.asked.append((what, value))

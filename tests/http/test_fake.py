@@ -9,9 +9,10 @@ import pytest
 from gateway.catalogue import Catalogue
 from gateway.database import Database
 from gateway.explain.explaining import Explaining
+from gateway.resync.job import Resync
 from gateway.server_users import ServerUsers
 from tests.http.conftest import FakeCatalogue, FakeUsers
-from tests.http.fake import FakeDatabase, FakeExplaining
+from tests.http.fake import FakeDatabase, FakeExplaining, FakeResync
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from tests.http.fake import FakeDatabase, FakeExplaining
         (FakeCatalogue, Catalogue),
         (FakeUsers, ServerUsers),
         (FakeExplaining, Explaining),
+        (FakeResync, Resync),
     ],
 )
 def test_the_fake_takes_the_same_arguments_as_the_real_one(fake: type, original: type) -> None:

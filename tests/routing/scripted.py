@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.couch.upstream import (
@@ -25,6 +25,10 @@ def opened() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
     return event
+
+
+async def _at_once(wanted: Sequence[RevisionRef]) -> None:
+    """Reads wait for nothing."""
 
 
 class ScriptedDatabase:
@@ -54,6 +58,7 @@ class ScriptedDatabase:
         self.looked_ahead: list[bool] = []  # what has_changes() answered
         self.leaves_error: Callable[[Sequence[str]], Exception | None] = lambda ids: None
         self.unreadable: set[str] = set()  # revisions that cannot be read
+        self.before_read: Callable[[Sequence[RevisionRef]], Awaitable[None]] = _at_once
         self.gone = False  # nothing can be reached
         self.pretended: Identity | None = None
         self.update_seq: str | None = None
@@ -107,6 +112,7 @@ class ScriptedDatabase:
         return [self.results(result) for result in results]
 
     async def read(self, wanted: Sequence[RevisionRef], *, attachments: bool = False) -> list[Document | None]:
+        await self.before_read(wanted)
         self._reachable()
         if bad := [ref.rev for ref in wanted if ref.rev in self.unreadable]:
             raise UnreadableDocument(f"revision {bad[0]} is nested too deeply")
