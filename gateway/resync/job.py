@@ -57,6 +57,7 @@ class Resync:
         self._task: asyncio.Task[None] | None = None
         self._job: ResyncJob | None = None  # that runs
         self._waits_for: str | None = None
+        self._closing = False
         self._progress: deque[tuple[float, int]] = deque()  # when, and how many documents were computed since the start
         self._changes: set[asyncio.Task[None]] = set()
 
@@ -74,8 +75,10 @@ class Resync:
 
     async def close(self) -> None:
         """End the work; a job that runs goes on at the next `resume`."""
+        self._closing = True
         await asyncio.gather(*self._changes, return_exceptions=True)
         await self._end()
+        await asyncio.gather(*self._changes, return_exceptions=True)
 
     async def _end(self) -> None:
         if self._task is not None:
@@ -100,8 +103,13 @@ class Resync:
         """Whatever becomes of the client that wanted it."""
         task = asyncio.create_task(change)
         self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(self._changed)
         await asyncio.shield(task)
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked, if still there, has it too
 
     async def _start(self, asked: ResyncStart) -> None:
         if self.running:
@@ -170,7 +178,7 @@ class Resync:
                 due = wanted or self._versions.in_force
                 if running is not None and not running.preview and running.version != due:
                     await self._stop("another version of the sync function is wanted")
-                if not self._versions.automatic or wanted is None or self.running:
+                if not self._versions.automatic or wanted is None or self.running or self._closing:
                     return
                 known = await self._store.resync.job()
                 if known is not None and known.version == wanted and known.state in ("held", "stopped"):
