@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.protocol.pouch import PATIENCE_SECONDS, ClientError, Driver, LocalDatabase
 from tests.protocol.site import Person, Place
 from tests.resync.conftest import ended, resync, want
+from tests.routing.world import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -126,13 +127,19 @@ async def served_meanwhile(rooms: Place, driver: Driver, count: int, millisecond
         while lost:
             row = await feed.row()
             lost -= {row["id"]} if "removed" in row else set()
-    await phones[0][0].put("last", room="a")
+    await phones[0][0].put("last-pushed", room="a")
+
+    async def pushed() -> bool:
+        return await ann.status("GET", "/last-pushed") == 200
+
+    await until(pushed, PATIENCE_SECONDS)
+    await ann.put("last", room="a")
     await bob.put("last-of-bob", room="b")
     for (phone, sync), last in zip(phones, ("last", "last-of-bob"), strict=True):
         await caught_up(phone, last)
         assert sync.seen("error") + sync.seen("denied") == []
         await sync.cancel()
-    own = {f"new-{at}" for at in range(0, written, 2)} | {"last"}
+    own = {f"new-{at}" for at in range(0, written, 2)} | {"last-pushed", "last"}
     assert set(await ann.held()) == {f"{at:06}" for at in range(count) if at % 3} | own
     theirs = {f"other-{at}" for at in range(written)} | {f"new-{at}" for at in range(1, written, 2)} | {"last-of-bob"}
     assert set(await bob.held()) == {f"{at:06}" for at in range(0, count, 3)} | theirs
