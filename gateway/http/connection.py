@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _HEADERS_COUNT: Final = 100
+# After a socket was accepted its connection is made in one of the next turns of the event loop (selector_events).
+_TURNS_UNTIL_MADE: Final = 3
 
 
 class Connection(web.RequestHandler):
@@ -143,6 +145,7 @@ class Server(web.Server):
         self._running_loop = asyncio.get_running_loop()
         self._closing: dict[Connection, asyncio.Transport] = {}
         self._closed = asyncio.Event()
+        self._is_shut = False
 
     def __call__(self) -> Connection:
         connection = Connection(
@@ -158,7 +161,13 @@ class Server(web.Server):
         return connection.counted_by(self._limited_by, self._left)
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """Close all connections: what was answered goes out first, for CLOSE_SECONDS at most."""
+        """Close all connections: what was answered goes out first, for CLOSE_SECONDS at most.
+
+        Call it when nothing is accepted any more.
+        """
+        self._is_shut = True
+        for _ in range(_TURNS_UNTIL_MADE):
+            await asyncio.sleep(0)
         for connection in self.connections:
             if isinstance(connection, Connection) and isinstance(connection.transport, asyncio.Transport):
                 self._closing[connection] = connection.transport
@@ -172,6 +181,11 @@ class Server(web.Server):
             for transport in self._closing.values():
                 transport.abort()
             await asyncio.sleep(0)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._is_shut:
+            transport.abort()
 
     def _left(self, connection: Connection) -> None:
         if self._closing.pop(connection, None) is not None:
