@@ -361,9 +361,18 @@ class Database:
         return await self._attachments.open(caller, doc_id, name, rev, method, headers)
 
     async def bulk_get(
-        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
+        self,
+        caller: Caller,
+        items: Sequence[BulkGetItem],
+        *,
+        revs: bool,
+        attachments: bool,
+        latest: bool,
+        encoding_info: bool = False,
     ) -> list[BulkGetResult]:
-        return await self._documents.bulk_get(caller, items, revs=revs, attachments=attachments, latest=latest)
+        return await self._documents.bulk_get(
+            caller, items, revs=revs, attachments=attachments, latest=latest, encoding_info=encoding_info
+        )
 
     async def all_docs(self, caller: Caller, query: AllDocsQuery) -> Listing:
         """What the caller may read, from the index, which has no design documents."""
@@ -401,7 +410,10 @@ class Database:
             query=query,
             still_valid=self._validity(caller),
             include_docs=lambda rows: self._documents.for_feed(
-                rows, attachments=query.attachments, conflicts=query.conflicts
+                rows,
+                attachments=query.attachments,
+                conflicts=query.conflicts,
+                encoding_info=query.att_encoding_info,
             ),
             selection=selection,
         )

@@ -46,6 +46,7 @@ class Seen:
 
 UNSEEN = Seen()
 _STUBS = AttachmentOptions()
+_DATA = AttachmentOptions(data=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class Documents:
         seen = (await self.look(caller, [doc_id])).get(doc_id, UNSEEN)
         leaf = self._choose(seen, query.rev, query.latest)
         ref = RevisionRef(doc_id, leaf.rev)
-        doc = await self._body(ref, attachments=False)
+        (doc,) = await self.bodies([ref])
         if doc is None:
             raise NotFound
         return ref, doc, _meta(seen, leaf, doc.get("_revisions"), query) if query.has_meta else {}
@@ -153,13 +154,7 @@ class Documents:
     async def open_revs(self, caller: Caller, doc_id: str, query: DocumentQuery) -> list[dict[str, Any]]:
         wanted = await self.wanted_revs(caller, doc_id, query)
         refs = list(dict.fromkeys(one.ref for one in wanted if one.ref is not None))
-        found: list[Document | None]
-        if query.atts_since is None and not query.att_encoding_info:
-            found = await self.bodies(refs, attachments=query.attachments)
-        else:
-            bodies = zip(refs, await self.bodies(refs, attachments=False), strict=True)
-            found = [None if doc is None else await self._with_attachments(ref, doc, query) for ref, doc in bodies]
-        docs = dict(zip(refs, found, strict=True))
+        docs = dict(zip(refs, await self.bodies(refs, _options(query)), strict=True))
         answers: list[dict[str, Any]] = []
         for one in wanted:
             doc = docs.get(one.ref) if one.ref is not None else None
@@ -186,15 +181,24 @@ class Documents:
         return list(wanted.values())
 
     async def bulk_get(
-        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
+        self,
+        caller: Caller,
+        items: Sequence[BulkGetItem],
+        *,
+        revs: bool,
+        attachments: bool,
+        latest: bool,
+        encoding_info: bool = False,
     ) -> list[BulkGetResult]:
         chosen = await self.chosen(caller, items, latest=latest)
         refs = list(dict.fromkeys(one.ref for some in chosen for one in some if one.ref is not None))
         since = {one.ref: one.atts_since for some in chosen for one in some if one.ref and one.atts_since is not None}
-        docs = dict(zip(refs, await self.bodies(refs, attachments=attachments), strict=True))
+        docs = dict(
+            zip(refs, await self.bodies(refs, AttachmentOptions(attachments, None, encoding_info)), strict=True)
+        )
         for ref, known in since.items():
             if (doc := docs[ref]) is not None and doc.get("_attachments"):
-                options = AttachmentOptions(since=known)
+                options = AttachmentOptions(since=known, encoding_info=encoding_info)
                 docs[ref] = await read_revision(self._batcher.database, ref, options, revs=True)
         results = []
         for item, some in zip(items, chosen, strict=True):
@@ -244,13 +248,19 @@ class Documents:
         return answer
 
     async def for_feed(
-        self, rows: Sequence[tuple[str, tuple[str, ...]]], *, attachments: bool, conflicts: bool
+        self,
+        rows: Sequence[tuple[str, tuple[str, ...]]],
+        *,
+        attachments: bool,
+        conflicts: bool,
+        encoding_info: bool = False,
     ) -> list[Document | None]:
         """The documents of rows: the first of their readable revisions; the others, but deleted ones, its conflicts."""
         several = {doc_id for doc_id, revs in rows if len(revs) > 1} if conflicts else ()
         alive = await self._live_leaves(several) if several else {}
         refs = [RevisionRef(doc_id, revs[0]) if revs else None for doc_id, revs in rows]
-        read = iter(await self.bodies([ref for ref in refs if ref is not None], attachments=attachments))
+        options = AttachmentOptions(attachments, None, encoding_info)
+        read = iter(await self.bodies([ref for ref in refs if ref is not None], options))
         docs: list[Document | None] = []
         for ref, (doc_id, revs) in zip(refs, rows, strict=True):
             doc = next(read) if ref is not None else None
@@ -272,23 +282,30 @@ class Documents:
 
         return await self._store.read(read)
 
-    async def _body(self, ref: RevisionRef, *, attachments: bool) -> Document | None:
-        return (await self.bodies([ref], attachments=attachments))[0]
-
-    async def bodies(self, refs: Sequence[RevisionRef], *, attachments: bool) -> list[Document | None]:
-        """Bodies with `_revisions`, through the cache; those that have attachments to be sent along, from upstream.
+    async def bodies(self, refs: Sequence[RevisionRef], options: AttachmentOptions = _STUBS) -> list[Document | None]:
+        """Bodies with `_revisions`, through the cache; those with attachments of which more is wanted, from upstream.
 
         One that cannot be read is missing: it must not stop a feed or a whole bulk.
         """
         found = await self._reader.documents_each(refs)
         docs = [None if isinstance(doc, UnreadableDocument) else doc for doc in found]
-        if not attachments:
+        if options == _STUBS:
             return docs
-        with_attachments = [at for at, doc in enumerate(docs) if doc is not None and doc.get("_attachments")]
-        read = await self._batcher.read_many([refs[at] for at in with_attachments], attachments=True)
-        for at, doc in zip(with_attachments, read, strict=True):
+        attached = [at for at, doc in enumerate(docs) if doc is not None and doc.get("_attachments")]
+        read: Sequence[Document | None]
+        if options == _DATA:
+            read = await self._batcher.read_many([refs[at] for at in attached], attachments=True)
+        else:  # what _bulk_get of CouchDB does not take
+            read = [await self._read_alone(refs[at], options) for at in attached]
+        for at, doc in zip(attached, read, strict=True):
             docs[at] = doc
         return docs
+
+    async def _read_alone(self, ref: RevisionRef, options: AttachmentOptions) -> Document | None:
+        try:
+            return await read_revision(self._batcher.database, ref, options, revs=True)
+        except UnreadableDocument:
+            return None
 
 
 def _shown(doc: Document, *, revs: bool) -> Document:

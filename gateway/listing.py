@@ -91,13 +91,16 @@ class Listings:
         if not query.include_docs:
             yield [encode({"id": row.id, "key": row.id, "value": {"rev": row.revs[0]}}) for row in rows]
             return
-        portion = Portion(attachments=query.attachments)
+        portion = Portion(attachments=query.attachments or query.att_encoding_info)
         at = 0
         while at < len(rows):
             some = rows[at : at + portion.count]
             at += len(some)
             docs = await self._documents.for_feed(
-                [(row.id, row.revs) for row in some], attachments=query.attachments, conflicts=query.conflicts
+                [(row.id, row.revs) for row in some],
+                attachments=query.attachments,
+                conflicts=query.conflicts,
+                encoding_info=query.att_encoding_info,
             )
             encoded = [
                 encode({"id": row.id, "key": row.id, "value": {"rev": row.revs[0]}, "doc": doc})

@@ -88,6 +88,7 @@ class AllDocsQuery:
     include_docs: bool = False
     conflicts: bool = False
     attachments: bool = False
+    att_encoding_info: bool = False
     update_seq: bool = False
 
     def chosen(self, names: Sequence[str]) -> list[Any]:
@@ -123,6 +124,7 @@ class ChangesQuery:
     include_docs: bool = False
     conflicts: bool = False
     attachments: bool = False
+    att_encoding_info: bool = False
     active_only: bool = False
     descending: bool = False
     revocations: bool = False

@@ -55,7 +55,7 @@ class RevisionParts:
         for start in range(0, len(wanted), limits.UPSTREAM_BATCH_ATTACHMENTS_COUNT):
             some = wanted[start : start + limits.UPSTREAM_BATCH_ATTACHMENTS_COUNT]
             refs = list(dict.fromkeys(one.ref for one in some if one.ref is not None))
-            docs = dict(zip(refs, await self._documents.bodies(refs, attachments=False), strict=True))
+            docs = dict(zip(refs, await self._documents.bodies(refs), strict=True))
             for one in some:
                 doc = docs.get(one.ref) if one.ref is not None else None
                 if doc is not None and one.ref is not None and doc.get("_attachments"):

@@ -97,7 +97,9 @@ class Feed:
         self._position = START
         self._begun = False
         self._doc_ids = None if query.doc_ids is None else frozenset(query.doc_ids)
-        self._portion = Portion(attachments=query.attachments) if query.include_docs else None
+        self._portion = None
+        if query.include_docs:
+            self._portion = Portion(attachments=query.attachments or query.att_encoding_info)
         self._left = query.limit if query.limit is not None else limits.UNLIMITED_COUNT
         self.pending = 0
 

@@ -26,12 +26,15 @@ PARAMETERS = frozenset(
     {
         *("keys", "key", "startkey", "start_key", "endkey", "end_key", "inclusive_end", "descending"),
         *("startkey_docid", "start_key_doc_id", "endkey_docid", "end_key_doc_id", "sorted", "stable", "update"),
-        *("skip", "limit", "include_docs", "conflicts", "attachments", "update_seq"),
+        *("skip", "limit", "include_docs", "conflicts", "attachments", "att_encoding_info", "update_seq"),
     }
 )
 _COLLECTED_BYTES: Final = 65_536
 _HEAD_BYTES: Final = 65_536  # within which the head of the upstream's listing is looked for
-_FLAGS: Final = ("inclusive_end", "descending", "include_docs", "conflicts", "attachments", "update_seq", "sorted")
+_FLAGS: Final = (
+    *("inclusive_end", "descending", "include_docs", "conflicts", "attachments", "att_encoding_info"),
+    *("update_seq", "sorted"),
+)
 
 Ask: TypeAlias = Callable[[Caller, AllDocsQuery], Awaitable[Listing]]
 
@@ -129,6 +132,7 @@ def parse(options: Options) -> AllDocsQuery:
         include_docs=bool(flags["include_docs"]),
         conflicts=bool(flags["conflicts"]),
         attachments=bool(flags["attachments"]),
+        att_encoding_info=bool(flags["att_encoding_info"]),
         update_seq=bool(flags["update_seq"]),
     )
 

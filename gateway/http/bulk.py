@@ -24,7 +24,7 @@ from gateway.model.revisions import history
 from gateway.pauses import Pauses
 from gateway.queries import BulkGetItem, BulkGetResult, Outcome
 
-BULK_GET_PARAMETERS = frozenset({"revs", "attachments", "latest"})
+BULK_GET_PARAMETERS = frozenset({"revs", "attachments", "att_encoding_info", "latest"})
 _REFUSED_BY_BULK_GET = ("open_revs", "new_edits", "w", "rev", "atts_since")
 _STREAMED_RESULTS_COUNT = 100  # an answer with more is encoded and sent in pieces
 
@@ -113,7 +113,12 @@ async def bulk_get(call: Call) -> web.StreamResponse:
         parts = await call.database.bulk_get_parts(call.caller, items, revs=revs, latest=latest)
         return await multipart.mixed(call, parts, kind=kind, named=True)
     results = await call.database.bulk_get(
-        call.caller, items, revs=revs, attachments=call.options.flag("attachments"), latest=latest
+        call.caller,
+        items,
+        revs=revs,
+        attachments=call.options.flag("attachments"),
+        latest=latest,
+        encoding_info=call.options.flag("att_encoding_info"),
     )
     return await _stream_results(call, results)
 

@@ -27,7 +27,7 @@ PARAMETERS = frozenset(
     {
         *("feed", "since", "last-event-id", "limit", "style", "include_docs", "conflicts", "attachments", "descending"),
         *("heartbeat", "timeout", "filter", "channels", "doc_ids", "active_only", "revocations", "seq_interval"),
-        *("selector", "fields"),
+        *("selector", "fields", "att_encoding_info"),
     }
 )
 _FEEDS: Final[Mapping[str, FeedKind]] = {
@@ -117,6 +117,7 @@ def parse(options: Options) -> ChangesQuery:
         include_docs=options.flag("include_docs"),
         conflicts=options.flag("conflicts"),
         attachments=options.flag("attachments"),
+        att_encoding_info=options.flag("att_encoding_info"),
         active_only=options.flag("active_only"),
         descending=options.flag("descending"),
         revocations=options.flag("revocations"),

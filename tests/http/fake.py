@@ -279,7 +279,14 @@ class FakeDatabase:
         return self.upstream
 
     async def bulk_get(
-        self, caller: Caller, items: Sequence[BulkGetItem], *, revs: bool, attachments: bool, latest: bool
+        self,
+        caller: Caller,
+        items: Sequence[BulkGetItem],
+        *,
+        revs: bool,
+        attachments: bool,
+        latest: bool,
+        encoding_info: bool = False,
     ) -> list[BulkGetResult]:
         self._note("bulk_get", (caller, list(items), {"revs": revs, "attachments": attachments, "latest": latest}))
         results = []

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -246,3 +247,42 @@ async def test_as_many_uploads_as_clients_like_end_in_good_order(notes: Place) -
     assert {row["id"]: row["changes"][0]["rev"] for row in (await ann.changes())["results"]} == dict(
         zip(docs, revs, strict=True)
     )
+
+
+@pytest.mark.parametrize("data", ["false", "true"])
+async def test_the_encodings_of_attachments_are_told_in_lists_as_couchdb_tells_them(notes: Place, data: str) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    doc, plain = notes.name("doc"), notes.name("plain")
+    await put(
+        ann,
+        f"/{doc}/file",
+        b"This is a base64 encoded text",
+        await ann.put(doc, channels=notes.name("a")),
+        "text/plain",
+    )
+    await ann.put(plain, channels=notes.name("a"))
+    asked = {"include_docs": "true", "att_encoding_info": "true", "attachments": data}
+    keys = {"keys": [doc, plain]}
+
+    async def listed(person: Person) -> dict[str, list[Any]]:
+        bulk = await person.http.post("/_bulk_get", params=asked, json={"docs": [{"id": doc}, {"id": plain}]})
+        feed = await person.http.post(
+            "/_changes", params={**asked, "filter": "_doc_ids"}, json={"doc_ids": [doc, plain]}
+        )
+        rows = (await person.http.post("/_all_docs", params=asked, json=keys)).json()["rows"]
+        queries = await person.http.post(
+            "/_all_docs/queries", json={"queries": [{**keys, **dict.fromkeys(asked, True)}]}
+        )
+        return {
+            "bulk": [one["docs"][0]["ok"] for one in bulk.json()["results"]],
+            "feed": sorted((row["doc"] for row in feed.json()["results"]), key=lambda found: str(found["_id"])),
+            "rows": [row["doc"] for row in rows],
+            "queries": [row["doc"] for row in queries.json()["results"][0]["rows"]],
+        }
+
+    mine = await listed(ann)
+    entry = mine["rows"][0]["_attachments"]["file"]
+    assert (entry["encoding"], entry["encoded_length"]) == ("gzip", 47)
+    assert ("data" in entry, "stub" in entry) == (data == "true", data == "false")
+    assert all(found["_attachments"]["file"] == entry for found in (mine["feed"][0], mine["bulk"][0]))
+    assert mine == await listed(admin)
