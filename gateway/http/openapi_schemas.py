@@ -184,6 +184,7 @@ BODIES: Final[dict[tuple[str, str], Schema | None]] = {
     ("POST", "/_dbs_info"): _object({"keys": _IDS}, "keys"),
     ("PUT", "/_users"): None,
     ("POST", "/_users/_ensure_full_commit"): None,
+    ("PUT", "/_users/_security"): None,
     ("POST", "/_users"): _DOCUMENT,
     ("POST", "/_users/_all_docs"): reference("Listing"),
     ("PUT", "/_users/{doc}"): _DOCUMENT,

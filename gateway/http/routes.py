@@ -90,6 +90,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(_POST, "/_users", users_db.post, _OWN),
     Route(_GET_POST, "/_users/_all_docs", users_db.all_docs, _SERVER, parameters=all_docs.PARAMETERS),
     Route(_POST, "/_users/_ensure_full_commit", users_db.ensure_full_commit, _SERVER),
+    Route(_GET, "/_users/_security", users_db.security, _SERVER),
+    Route(("PUT",), "/_users/_security", users_db.set_security, _SERVER, refuses=501),
     Route(_GET, "/_users/{doc}", users_db.get, _OWN, parameters=_REV),
     Route(("PUT",), "/_users/{doc}", users_db.put, _OWN, parameters=_REV),
     Route(("DELETE",), "/_users/{doc}", users_db.delete, _OWN, parameters=_REV),

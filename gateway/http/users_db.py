@@ -19,7 +19,7 @@ from gateway.http.call import Call
 from gateway.http.params import Options
 
 NAME: Final = "_users"
-NOT_THERE: Final = ("_bulk_docs", "_bulk_get", "_changes", "_find", "_index", "_security", "_revs_diff", "_local_docs")
+NOT_THERE: Final = ("_bulk_docs", "_bulk_get", "_changes", "_find", "_index", "_revs_diff", "_local_docs")
 
 
 async def info(call: Call) -> web.StreamResponse:
@@ -116,6 +116,16 @@ async def all_docs(call: Call) -> web.StreamResponse:
         row = {"id": doc_id, "key": doc_id, "value": {"rev": doc["_rev"]}}
         rows.append({**row, "doc": doc} if query.include_docs else row)
     return answer(200, {"total_rows": len(users), "offset": query.skip, "rows": rows})
+
+
+async def security(call: Call) -> web.StreamResponse:
+    """Who may see all users of the server: administrators, as in CouchDB 3."""
+    return answer(200, {part: {"roles": ["_admin"]} for part in ("members", "admins")})
+
+
+async def set_security(call: Call) -> web.StreamResponse:
+    """Refused: the users of the server are for administrators, and with sign-up each for himself."""
+    raise NotImplementedHere("who sees the users of the server cannot be changed here")
 
 
 async def ensure_full_commit(call: Call) -> web.StreamResponse:

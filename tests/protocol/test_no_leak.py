@@ -282,6 +282,7 @@ READS: Final[dict[str, Callable[[], list[Probe]]]] = {
         Probe("POST", "/_users/_all_docs", body={"keys": [f"org.couchdb.user:{VICTIM}"]}, server=True),
     ],
     "/_users/_ensure_full_commit": lambda: [Probe("POST", "/_users/_ensure_full_commit", body={}, server=True)],
+    "/_users/_security": lambda: [Probe("GET", "/_users/_security", server=True)],
     "/_users/{doc}": lambda: [Probe("GET", f"/_users/org.couchdb.user:{VICTIM}", server=True)],
     "/_api": lambda: [Probe("GET", "/_api", server=True), Probe("HEAD", "/_api", server=True)],
     "/favicon.ico": lambda: [Probe("GET", "/favicon.ico", server=True)],

@@ -199,3 +199,9 @@ async def test_the_cookie_of_a_user_of_no_database_is_the_guest_where_there_is_o
         assert (await bob.get(f"/{name}")).status_code == 200
         assert (await bob.delete("/_session")).status_code == 200
         assert (await bob.get("/_session")).json()["userCtx"]["name"] is None
+
+
+async def test_who_may_see_all_users_is_told_and_cannot_be_changed(server: Server) -> None:
+    told = await server.ask("GET", "/_users/_security")
+    assert (told.status_code, told.json()) == (200, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
+    assert (await server.ask("PUT", "/_users/_security", json={})).status_code == 501
