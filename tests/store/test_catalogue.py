@@ -10,7 +10,9 @@ import pytest
 
 from gateway import limits
 from gateway.errors import UnknownDatabase
+from gateway.model.routing import Routing
 from gateway.store.protocol import DatabaseStore, MetadataStore, PrincipalChange
+from gateway.store.resync_protocol import Computed, NewRouting, ResyncJob
 from gateway.store.sqlite import SqliteStore
 from tests.store.conftest import Opener
 from tests.store.telling import document, leaf, put_role, put_user, tell
@@ -24,6 +26,14 @@ async def fill(db: DatabaseStore) -> None:
         await tell(db, document(f"d{at}", leaf("1-a", "A", grants=[("ann", "X")]), leaf("1-b", "B")))
     await db.set_security({"members": {"names": ["bob"]}})
     await db.want_sync("function () {}", "config", 1.0)
+    await db.note_own([(f"d{at}", "digest") for at in range(7)], 1.0)
+    await db.note_not_imported({f"f{at}": {"1-f": "a rule"} for at in range(7)}, 1.0)
+    await db.resync.begin(ResyncJob(None, "digest", "function () {}", True, "running", 0, False, 1.0))
+    found = await db.resync.batch(0, 100)
+    said = [NewRouting("1-b", Routing(frozenset("C"), frozenset({("bob", "Y")})), None, moved=True)]
+    changed = [Computed(one.document, one.seq, said, True, "no", "error", frozenset("C")) for one in found]
+    await db.resync.put(changed, found[-1].seq)
+    await db.resync.settle(1.0)
     for at in range(7):
         await db.local_put("user:ann", f"c{at}", None, {"a": at})
 
@@ -105,6 +115,8 @@ async def test_sweeping_leaves_no_row_and_touches_no_other_database(
     store = SqliteStore(path)
     await fill(await store.database("kept"))
     before = rows(path)
+    elsewhere = {"session", "session_login", "server_user", "server_fact", "created_database"}
+    assert {table for table, count in before.items() if not count} <= elsewhere, "the others have something to sweep"
     await fill(await store.database("notes"))
     assert rows(path)["leaf"] == 2 * before["leaf"]
     await store.drop("notes")
