@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,17 @@ async def test_what_was_not_taken_in_of_a_purged_document_is_forgotten(world: Wo
 
 async def _forgotten(world: World, doc: str) -> bool:
     return bool((await explained(world, "all", doc))["verdict"] == "unknown-document")
+
+
+async def test_a_document_that_expires_is_deleted_for_who_holds_it_although_nothing_is_imported(world: World) -> None:
+    world.sync = "function (doc) { channel(doc.channels); if (doc.until) { expiry(doc.until); } }"
+    ann = await opened(world, NOTHING)
+    rev = await world.write(ann, "d", channels=["a"], until=int(time.time()) + 2)
+    since = (await world.changes(ann))[-1]["seq"]
+    await until(lambda: _without(world, "d", rev))
+    (row,) = await world.changes(ann, since)
+    assert (row["id"], row.get("deleted")) == ("d", True)
+
+
+async def _without(world: World, doc: str, rev: str) -> bool:
+    return rev not in {one for one, leaf in (await world.leaves(doc)).items() if leaf.superseded_at is None}
