@@ -184,9 +184,13 @@ class Catalogue:
             raise UnknownDatabase
         await self._store.note_created(name, "deleting")
         database = self._serving.pop(name, None)
-        if database is not None:
-            await database.retire(self._store)
-        await self._finish_deletion(name)
+        try:
+            if database is not None:
+                await database.retire(self._store)
+            await self._finish_deletion(name)
+        finally:
+            if database is not None:
+                database.deleted.set()
         self._begin_sweeping()
 
     async def _finish_deletion(self, name: str) -> None:

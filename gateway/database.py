@@ -144,6 +144,7 @@ class Database:
         self._users = Users(settings.name, store, credentials, lambda: self._wakes.last_seq)
         self._trials = Trials(lambda: self._function.source, self._users)
         self._gone = False
+        self.deleted = asyncio.Event()  # set by who has deleted it
 
     @classmethod
     async def open(
@@ -420,7 +421,7 @@ class Database:
 
     def passed_on(self, caller: Caller, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """A feed of the upstream for an administrator, until the login or the database ends."""
-        return passed_on(content, self._wakes, self._validity(caller))
+        return passed_on(content, self._wakes, self._validity(caller), self.deleted)
 
     def changes_tag(self, caller: Caller) -> str:
         """The ETag of what `changes` lists at this moment: another one after every commit, and for every caller."""

@@ -96,7 +96,7 @@ class EmbeddedDatabase:
         self.writer = Writer(connection, load_state(connection), self._committed, name)
         self.views = Views(self, scripts)
         self.compacting = False
-        self._deleted = False
+        self.is_deleted = False
 
     # Threads
 
@@ -118,7 +118,7 @@ class EmbeddedDatabase:
         return await self.writer.run(job, weight=weight)
 
     def _check(self) -> None:
-        if self._deleted:
+        if self.is_deleted:
             raise UnknownDatabase
 
     async def _live(self) -> EmbeddedDatabase:
@@ -126,7 +126,7 @@ class EmbeddedDatabase:
 
         Raises UnknownDatabase.
         """
-        return await self._successor() if self._deleted else self
+        return await self._successor() if self.is_deleted else self
 
     @property
     def user_context(self) -> dict[str, Any]:
@@ -343,7 +343,7 @@ class EmbeddedDatabase:
 
     async def close(self, *, deleted: bool = False) -> None:
         """End feeds, finish waiting writes, close the file."""
-        self._deleted = self._deleted or deleted
+        self.is_deleted = self.is_deleted or deleted
         await self.views.close()
         self.hub.close()
         self.readers.close()

@@ -155,13 +155,16 @@ class Ports:
     def metrics(self) -> httpx.AsyncClient:
         return self.clients["metrics"]
 
-    async def raw(self, request: bytes, *, listener: str = "public") -> bytes:
-        """Send bytes, and read all that comes until the connection ends."""
+    async def raw(self, request: bytes, *, listener: str = "public", one_answer: bool = False) -> bytes:
+        """Send bytes, and read all that comes until the connection ends, or `one_answer` that tells its length."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[listener])
         try:
             writer.write(request)
             await writer.drain()
-            return await reader.read()
+            if not one_answer:
+                return await reader.read()
+            head = await reader.readuntil(b"\r\n\r\n")
+            return head + await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):

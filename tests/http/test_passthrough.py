@@ -199,12 +199,16 @@ async def test_an_attachment_past_the_limit_is_refused_before_or_while_it_comes(
     gateway: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     login = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
-    said = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 1073741825\r\n\r\n" % login)
+    said = await gateway.raw(
+        b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 1073741825\r\n\r\n" % login, one_answer=True
+    )
     assert said.startswith(b"HTTP/1.1 413")
     assert b"limit ATTACHMENT_BYTES" in said
     monkeypatch.setattr("gateway.http.body.limits.ATTACHMENT_BYTES", 10)
     chunks = b"".join(b"5\r\nfive!\r\n" for _ in range(3)) + b"0\r\n\r\n"
-    came = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % login + chunks)
+    came = await gateway.raw(
+        b"PUT /notes/a/b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % login + chunks, one_answer=True
+    )
     assert came.startswith(b"HTTP/1.1 413")
     assert gateway.db.asked == []
 
@@ -224,7 +228,7 @@ async def test_a_client_that_stalls_while_it_sends_an_attachment_is_cut_off(
 ) -> None:
     monkeypatch.setattr("gateway.limits.BODY_SILENCE_SECONDS", 0.05)
     login = b"Host: x\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n"
-    answer = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 9\r\n\r\nhalf" % login)
+    answer = await gateway.raw(b"PUT /notes/a/b HTTP/1.1\r\n%bContent-Length: 9\r\n\r\nhalf" % login, one_answer=True)
     assert answer.startswith(b"HTTP/1.1 408")
     assert gateway.db.asked == []
 

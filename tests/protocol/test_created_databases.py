@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -322,10 +323,29 @@ async def test_running_feeds_end_with_their_database(server: Server) -> None:
         for one in lines:
             assert (await one.row())["id"] == "a"
         assert (await server.ask("DELETE", f"/{name}")).status_code == 200
+        assert (await lines[0].row())["reason"] == "Database does not exist."
+        assert (await lines[1].row()).keys() == {"last_seq", "pending"}, "as CouchDB ends it"
         for one in lines:
-            assert (await one.row())["reason"] == "Database does not exist."
             with pytest.raises(StopAsyncIteration):
                 await one.line()
+
+
+@pytest.mark.parametrize("feed", ["longpoll", "continuous", "eventsource"])
+async def test_an_administrators_feed_ends_whole_with_its_database(server: Server, feed: str) -> None:
+    name = await server.make()
+    async with server.ops() as http:
+        written = await http.put(f"/{name}/d", json={})
+        assert written.status_code == 201
+        since = (await http.get(f"/{name}/_changes")).json()["last_seq"]
+        asked = {"feed": feed, "heartbeat": "200", "since": since}
+        async with http.stream("GET", f"/{name}/_changes", params=asked) as running:
+            pieces = running.aiter_bytes()
+            begun = await anext(pieces)  # a heartbeat, or what a longpoll begins with
+            assert (await http.delete(f"/{name}")).status_code == 200
+            rest = begun + b"".join([piece async for piece in pieces])
+        if feed == "longpoll":
+            assert json.loads(rest)["results"] == []
+        assert b"error" not in rest
 
 
 async def test_writes_under_way_while_the_database_goes_are_stored_or_refused(server: Server) -> None:

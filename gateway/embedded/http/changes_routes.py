@@ -22,7 +22,15 @@ from gateway.embedded.http.message import MISSING, Missing, Params, Request, raw
 from gateway.embedded.http.request_object import request_object
 from gateway.embedded.reading import DocOptions
 from gateway.embedded.writer import Row
-from gateway.errors import BadParameter, BadRequest, GatewayError, InvalidQuery, TooLarge
+from gateway.errors import (
+    BadParameter,
+    BadRequest,
+    GatewayError,
+    InvalidQuery,
+    TooLarge,
+    UnknownDatabase,
+    UpstreamUnreachable,
+)
 from gateway.mango.selector import Predicate, selector
 
 _FEEDS = ("normal", "longpoll", "continuous", "live", "eventsource")
@@ -375,7 +383,7 @@ async def _listing(database: EmbeddedDatabase, query: _Query, *, longpoll: bool)
                 if live.rows:
                     yield b",\n".join(row for _, row in live.rows)
                     break
-    pending = 0 if query.descending else await database.reading(lambda connection: count_after(connection, last))
+    pending = 0 if query.descending else await _pending(database, last)
     ending = {"last_seq": database.seq_text(last), "pending": pending}
     yield b"\n],\n" + json_text.encode(ending)[1:] + b"\n"
 
@@ -389,7 +397,7 @@ async def _live(
     waiting: list[Row] = []
     sent_at = loop.time()
     # Rows that do not pass the filter keep the feed from being silent: look at the clock four times per heartbeat.
-    async with aclosing(database.follow(position, max(wait / 4, 0.001))) as rows:
+    async with aclosing(_until_deleted(database, position, max(wait / 4, 0.001))) as rows:
         async for row in rows:
             if not isinstance(row, Idle):
                 waiting.append(row)
@@ -417,6 +425,27 @@ async def _live(
                     return
                 yield None
                 sent_at = loop.time()
+
+
+async def _until_deleted(database: EmbeddedDatabase, position: int, seconds: float) -> AsyncGenerator[Row | Idle, None]:
+    """What is committed; it ends when the database is deleted, as CouchDB's feeds do (fabric_view_changes)."""
+    async with aclosing(database.follow(position, seconds)) as rows:
+        try:
+            async for row in rows:
+                yield row
+        except UpstreamUnreachable:
+            if not database.is_deleted:
+                raise
+
+
+async def _pending(database: EmbeddedDatabase, position: int) -> int:
+    """How many rows are left after a position."""
+    try:
+        return await database.reading(lambda connection: count_after(connection, position))
+    except (UnknownDatabase, UpstreamUnreachable):
+        if not database.is_deleted:
+            raise
+        return 0
 
 
 async def _rows(database: EmbeddedDatabase, query: _Query, position: list[int]) -> AsyncGenerator[_Batch | None, None]:
@@ -464,7 +493,7 @@ async def _continuous(database: EmbeddedDatabase, query: _Query) -> AsyncGenerat
                 yield b"\n"
             elif batch.rows or query.function is not None:  # b"" says that the answer may begin
                 yield b"".join(row + b"\n" for _, row in batch.rows)
-    pending = await database.reading(lambda connection: count_after(connection, position[0]))
+    pending = await _pending(database, position[0])
     yield json_text.encode({"last_seq": database.seq_text(position[0]), "pending": pending}) + b"\n"
 
 
