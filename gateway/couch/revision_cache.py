@@ -74,16 +74,6 @@ class RevisionCache:
         self._entries.move_to_end(key)
         return found
 
-    def get_bytes(self, database: str, doc_id: str, rev: str, *, revisions: bool = False) -> bytes | None:
-        """The document as JSON, see StoredRevision.json."""
-        found = self.get(database, doc_id, rev)
-        return None if found is None else found.json(revisions=revisions)
-
-    def get_document(self, database: str, doc_id: str, rev: str) -> Document | None:
-        """The document with `_revisions`, parsed for this caller."""
-        found = self.get(database, doc_id, rev)
-        return None if found is None else found.document()
-
     def put(self, database: str, doc: Document) -> StoredRevision:
         """Keep a document that has `_id`, `_rev`, `_revisions` and attachment stubs; the caller keeps his dict."""
         stored = StoredRevision.of(doc)

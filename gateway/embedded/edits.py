@@ -28,7 +28,6 @@ class _Doc:
     key: int | None
     tree: Tree
     was_deleted: bool
-    touched: bool = False
 
 
 def load(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, _Doc]:
@@ -143,7 +142,6 @@ class Edit:
         self._touch(known)
 
     def _touch(self, known: _Doc) -> None:
-        known.touched = True
         self._order.pop(known.id, None)
         self._order[known.id] = None
 

@@ -16,8 +16,6 @@ from gateway.http.call import Gate
 from gateway.http.cookies import check_cookie_may_count, session_token
 from gateway.model.names import GUEST
 
-USERS = "_users"  # in a session: where its user is one of the server
-
 _NO_MEMBER: Final = "You are not allowed to access this db."  # CouchDB's words
 
 
