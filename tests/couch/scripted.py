@@ -91,6 +91,8 @@ class ScriptedServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        for _ in range(4):  # what was accepted just now becomes a connection, and its task begins, in the next turns
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
