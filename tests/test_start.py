@@ -22,6 +22,7 @@ import yaml
 
 from gateway import limits
 from tests.commands import couch_gateway
+from tests.couch.scripted import Out, Request, ScriptedServer
 from tests.running import GatewayProcess, client, running_gateway, write_config
 
 PASSWORD: Final = "p@ss:word/secret"
@@ -104,21 +105,13 @@ async def test_an_upstream_that_refuses_the_credentials_is_named(couch: CouchSer
 async def server_that(answer: Callable[[str, str], tuple[int, Any]]) -> AsyncIterator[str]:
     """A little HTTP server that answers (method, path) with (status, JSON); its URL."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                method, path, _ = head.split(" ", 2)
-                status, value = answer(method, path)
-                body = value if isinstance(value, bytes) else json.dumps(value).encode()
-                told = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-                writer.write(told.encode() + body)
-                await writer.drain()
-        writer.close()
+    async def serve(request: Request, out: Out) -> None:
+        status, value = answer(request.method, request.target)
+        text = value.decode() if isinstance(value, bytes) else json.dumps(value)
+        await out.text(status, text, "application/json")
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with ScriptedServer(serve) as server:
+        yield server.url
 
 
 _WELCOME: Final = {"couchdb": "Welcome", "version": "3.5.0"}
