@@ -189,8 +189,8 @@ class Catalogue:
                 await database.retire(self._store)
             await self._finish_deletion(name)
         finally:
-            if database is not None:
-                database.deleted.set()
+            if database is not None:  # who has deleted it is told first, then its feeds end
+                asyncio.get_running_loop().call_later(limits.DELETED_FEED_PAUSE_SECONDS, database.deleted.set)
         self._begin_sweeping()
 
     async def _finish_deletion(self, name: str) -> None:

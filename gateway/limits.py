@@ -127,6 +127,7 @@ WEBSOCKET_OPTIONS_SECONDS: Final = 30.0  # until it has come
 WEBSOCKET_PING_SECONDS: Final = 30.0  # without a pong for half of it, the client is gone
 WEBSOCKET_CLOSE_SECONDS: Final = 3.0  # until the client has answered that the connection is closed
 DELETED_FEED_SECONDS: Final = 5.0  # for the upstream to end an administrator's feed of a database that is deleted
+DELETED_FEED_PAUSE_SECONDS: Final = 0.05  # between the end of a database and the end of its administrators' feeds
 HEARTBEAT_MIN_SECONDS: Final = 1.0
 HEARTBEAT_DEFAULT_SECONDS: Final = 60.0  # heartbeat=true, as CouchDB
 FEED_TIMEOUT_DEFAULT_SECONDS: Final = 60.0
