@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -130,3 +131,8 @@ def accepts(request: web.BaseRequest, kind: str) -> bool:
 
 
 _REFUSED: Final = frozenset({"q=0", "q=0.0", "q=0.00", "q=0.000"})
+
+
+def content_tag(doc: Mapping[str, Any]) -> str:
+    """An ETag of all that is in a document, as CouchDB has it of `_local` ones (couch_httpd:doc_etag)."""
+    return f'"{hashlib.md5(json_text.canonical(doc), usedforsecurity=False).hexdigest()}"'

@@ -9,7 +9,15 @@ from aiohttp import web
 
 from gateway import limits
 from gateway.callers import Caller
-from gateway.errors import Forbidden, GatewayError, NotFound, Unauthorized, Unavailable, UnknownDatabase
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    InvalidDocumentId,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    UnknownDatabase,
+)
 from gateway.http import answers, compression
 from gateway.http.call import Call, Gate
 from gateway.http.connection import Connection, Server
@@ -72,6 +80,9 @@ class Listener:
                 match = self._dispatcher.match(request.method, parts)
             except NotFound:
                 await self._admit_to_nothing(request, parts)
+                raise
+            except InvalidDocumentId:
+                await self._admit_to_database(request, parts[0])
                 raise
             call = Call(request, self.gate, match.values, parse_query(request.rel_url.raw_query_string))
             await self._admit(call, match.row)
@@ -139,6 +150,13 @@ class Listener:
         """CouchDB tells server admins alone that a path like `/_nothing` is not there. Raises Unauthorized."""
         if self.gate.name != "metrics" and parts and parts[0].startswith("_") and parts[0] != "_utils":
             await self._admit_server_admin(Call(request, self.gate, {}, {}))
+
+    async def _admit_to_database(self, request: web.BaseRequest, name: str) -> None:
+        """Who may not use a database does not hear what is wrong with an id. Raises Unauthorized, UnknownDatabase."""
+        if self.gate.name == "public":
+            await admit_user(self.gate, request, name)
+        elif self.gate.name == "admin":
+            await admit_admin(self.gate, request)
 
     def _is_open_for_sign_up(self, call: Call) -> bool:
         return self.gate.name == "public" and call.catalogue.sign_up is not None

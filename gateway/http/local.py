@@ -24,7 +24,7 @@ _FORM: Final = re.compile(r"[0-9]+-[0-9a-zA-Z]+\Z")
 async def get(call: Call) -> web.StreamResponse:
     """A local document of the caller."""
     doc = await call.database.local_get(call.caller, _id(call))
-    tag = f'"{doc.get("_rev", "")}"'
+    tag = answers.content_tag(doc)  # one revision may stand for several bodies
     return answers.not_modified(call.request, tag) or answer(200, doc, {"ETag": tag})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,8 @@ def draft(doc: object, *, new_edits: bool, may_follow: bool = False) -> Draft:
         raise InvalidDocument("_deleted must be true or false")
     rev = check_rev(doc["_rev"]) if doc.get("_rev") is not None else None
     history_of_own = None if new_edits or doc.get("_revisions") is None else _history(doc["_revisions"])
-    if rev is None and history_of_own:
-        rev = history_of_own[0]
+    if history_of_own:
+        rev = history_of_own[0]  # whatever `_rev` says, as in CouchDB (couch_doc)
     attachments = _attachments(doc.get("_attachments"), may_follow)
     body = {key: value for key, value in doc.items() if not key.startswith("_")}
     sent = {key: value for key, value in doc.items() if key not in _IGNORED and key != "_rev"}
@@ -119,7 +119,7 @@ def draft(doc: object, *, new_edits: bool, may_follow: bool = False) -> Draft:
     else:
         if rev is None:
             raise BadRequest("When `new_edits: false`, the document needs `_rev` or `_revisions` specified")
-        own, ancestors = rev, _ancestors(rev, history_of_own)
+        own, ancestors = rev, tuple(history_of_own[1:]) if history_of_own else ()
         parent = ancestors[0] if ancestors else None
     size = len(encode(sent))
     without = size if not attachments else len(encode(body))
@@ -139,14 +139,6 @@ def _history(revisions: object) -> list[str]:
     if len(revs) > limits.REVISIONS_COUNT:
         raise InvalidDocument(f"_revisions holds more than {limits.REVISIONS_COUNT} ids")
     return [_kept(rev) for rev in revs]
-
-
-def _ancestors(rev: str, revs: Sequence[str] | None) -> tuple[str, ...]:
-    if revs is None:
-        return ()
-    if revs[0] != rev:
-        raise InvalidDocument(f"_revisions begins with {revs[0]}, but _rev is {rev}")
-    return tuple(revs[1:])
 
 
 def _attachments(attachments: object, may_follow: bool) -> dict[str, dict[str, Any]]:

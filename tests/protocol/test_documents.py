@@ -343,3 +343,32 @@ async def test_a_plus_in_a_path_is_a_space_as_in_couchdb(notes: Place) -> None:
             assert (await person.get(f"/{path}{tag}"))["_id"] == doc_id + tag
     design = await admin.http.put(f"/_design/c+d{tag}", json={})
     assert (design.status_code, design.json()["id"]) == (201, f"_design/c d{tag}")
+
+
+async def test_a_local_document_has_another_etag_with_another_body_under_the_same_revision(notes: Place) -> None:
+    ann = await notes.user("ann", notes.name("a"))
+    path = f"/_local/{notes.name('checkpoint')}"
+    tags = []
+    for at in range(2):
+        assert (await ann.http.put(path, json={"at": at})).json()["rev"] == "0-1"
+        tags.append((await ann.http.get(path)).headers["ETag"])
+    assert tags[0] != tags[1]
+    assert (await ann.http.get(path, headers={"If-None-Match": tags[0]})).json()["at"] == 1
+    assert (await ann.http.get(path, headers={"If-None-Match": tags[1]})).status_code == 304
+
+
+async def test_a_replicated_document_is_the_revision_that_its_history_says(notes: Place) -> None:
+    ann, admin = await notes.user("ann", notes.name("a")), await notes.admin()
+    for person, doc in ((ann, notes.name("mine")), (admin, notes.name("theirs"))):
+        body = {"_rev": "3-c", "_revisions": {"start": 2, "ids": ["c", "a"]}, "channels": notes.name("a")}
+        stored = await person.http.put(f"/{doc}", params={"new_edits": "false"}, json=body)
+        assert stored.status_code == 201
+        assert (await ann.get(f"/{doc}", revs="true"))["_revisions"] == {"start": 2, "ids": ["c", "a"]}
+
+
+async def test_who_may_not_write_hears_that_before_what_is_wrong_with_the_id(notes: Place) -> None:
+    async with client(notes.site.gateway.public) as anybody:
+        assert (await anybody.put(f"/{notes.database}/_bad", json={})).status_code == 401
+        assert (await anybody.put("/none/_bad", json={})).status_code == 401
+    ann = await notes.user("ann", notes.name("a"))
+    assert await ann.status("PUT", "/_bad", json={}) == 400

@@ -62,12 +62,17 @@ def test_of_an_attachment_only_what_couchdb_needs_is_sent(attachment: dict[str, 
     assert found.doc["_attachments"] == {"f": sent}
 
 
-@pytest.mark.parametrize(
-    "revisions", [[], {}, {"start": 2, "ids": []}, {"start": 1, "ids": ["a", "b"]}, {"start": 2, "ids": ["other", "a"]}]
-)
+@pytest.mark.parametrize("revisions", [[], {}, {"start": 2, "ids": []}, {"start": 1, "ids": ["a", "b"]}])
 def test_a_history_that_does_not_belong_to_the_revision_is_refused(revisions: Any) -> None:
     with pytest.raises(InvalidDocument):
         draft({"_id": "d", "_rev": "2-b", "_revisions": revisions}, new_edits=False)
+
+
+def test_the_history_says_which_revision_it_is_whatever_rev_says() -> None:
+    history = {"start": 2, "ids": ["other", "a"]}
+    found = draft({"_id": "d", "_rev": "2-b", "_revisions": history}, new_edits=False)
+    assert (found.rev, found.parent, found.ancestors) == ("2-other", "1-a", ("1-a",))
+    assert found.doc["_rev"] == "2-other"
 
 
 def test_a_replicated_document_needs_a_revision() -> None:
