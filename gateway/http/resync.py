@@ -11,7 +11,7 @@ from gateway.errors import BadParameter, BadRequest
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body
 from gateway.http.call import Call
-from gateway.http.params import MISSING, Options
+from gateway.http.params import MISSING, Options, only
 from gateway.queries import ResyncKind, ResyncStart
 
 POST_PARAMETERS: Final = frozenset({"action", "preview", "version", "accept_failures"})
@@ -28,6 +28,7 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def post(call: Call) -> web.StreamResponse:
     """Route all documents again, by the wanted version of the sync function or another; or only preview it; or stop."""
+    only(call.query, POST_PARAMETERS)  # `previev=true` must not change what everybody reads
     options = Options(call.query, await _body(call))
     action = options.text("action")
     if action not in (None, "start", "stop"):
