@@ -196,7 +196,7 @@ class Resync:
         self._task = asyncio.create_task(self._work(job), name=f"resync:{self._name}")
 
     async def _work(self, job: ResyncJob) -> None:
-        function = SyncFunction(job.source, name=f"sync function of {self._name}, in a resync", checked=True)
+        function = SyncFunction(job.source, name=f"sync function of {self._name}", checked=True, in_resync=True)
         taken = False
         try:
             taken = await self._patiently(job, function)
@@ -221,6 +221,7 @@ class Resync:
         """Whether the function is in force in the end. What may pass is waited for."""
         pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
         cursor = job.cursor
+        allowed = limits.RESYNC_AT_REST_FIRST_SECONDS
         computing = Computing(self._store.resync, self._upstream, function)
         while True:
             try:
@@ -229,7 +230,9 @@ class Resync:
                         cursor = 0
                 count = limits.RESYNC_BATCH_DOCUMENTS_COUNT
                 while count == limits.RESYNC_BATCH_DOCUMENTS_COUNT:
+                    began = time.monotonic()
                     count, cursor = await self._batch(computing, cursor)
+                    took = time.monotonic() - began
                     pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
                     await asyncio.sleep(limits.RESYNC_PAUSE_SECONDS)
                 if job.preview or job.version is None:
@@ -238,8 +241,18 @@ class Resync:
                     return False
                 if await self._is_held(job):
                     return False
+                if (
+                    took > allowed
+                ):  # so may what came meanwhile: that holds up nobody's writes, but less and less is left
+                    allowed = min(allowed * 2, limits.RESYNC_AT_REST_LAST_SECONDS)
+                    continue
                 async with self._at_rest():
-                    count, cursor = await self._batch(computing, cursor)
+                    try:
+                        async with asyncio.timeout(allowed):
+                            count, cursor = await self._batch(computing, cursor)
+                    except TimeoutError:  # computed while writes go on, then
+                        allowed = min(allowed * 2, limits.RESYNC_AT_REST_LAST_SECONDS)
+                        continue
                     if count == limits.RESYNC_BATCH_DOCUMENTS_COUNT:
                         continue  # too much came meanwhile to hold up routing for it
                     if await self._is_held(job):
@@ -325,7 +338,7 @@ class Resync:
         # What it ended as is told once the work has ended too: the function in force decides, another job may begin.
         running = self.running or job.state == "running"
         waits = self._waits_for if running else None
-        rate = self._rate() if running else None
+        rate = self._rate() if running and waits is None else None
         applied = job.state == "completed" and not job.preview and not running
         return {
             "status": "waiting" if waits is not None else "running" if running else job.state,

@@ -20,6 +20,9 @@ _OF_KIND = {
 def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: int) -> ResyncCounts:
     row = sql.execute("SELECT cursor FROM resync_job WHERE database = ?", (database,)).fetchone()
     cursor = 0 if row is None else row[0]
+    if cursor < 0:  # what is there is of an earlier job
+        total = state.doc_count + state.doc_del_count
+        return ResyncCounts(total, total, 0, 0, 0, 0, 0, 0, 0)
 
     def one(statement: str, *values: object) -> int:
         return int(sql.execute(statement, values).fetchone()[0])
@@ -43,6 +46,12 @@ def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: i
     )
 
 
+def _begins(sql: sqlite3.Connection, database: int) -> bool:
+    """Whether what is there is of an earlier job, and about to be forgotten."""
+    statement = "SELECT 1 FROM resync_job WHERE database = ? AND cursor < 0"
+    return sql.execute(statement, (database,)).fetchone() is not None
+
+
 def documents(
     sql: sqlite3.Connection,
     index: SqliteIndex,
@@ -52,6 +61,8 @@ def documents(
     start: int,
     limit: int,
 ) -> tuple[list[dict[str, Any]], int | None]:
+    if _begins(sql, database):
+        return [], None
     values: tuple[object, ...] = (database,)
     if kind in _OF_KIND:
         statement = _OF_KIND[kind]
@@ -100,6 +111,8 @@ def _described(sql: sqlite3.Connection, index: SqliteIndex, numbers: list[int]) 
 
 
 def channels(sql: sqlite3.Connection, database: int, start: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    if _begins(sql, database):
+        return [], None
     found = sql.execute(
         "SELECT c.name, c.id FROM channel c WHERE c.database = ?1 AND c.name >= ?2"
         " AND EXISTS (SELECT 1 FROM resync_channel r WHERE r.database = ?1 AND r.channel = c.id)"
