@@ -58,6 +58,7 @@ class Resync:
         self._job: ResyncJob | None = None  # that runs
         self._waits_for: str | None = None
         self._closing = False
+        self._due_after = False  # whether a version came to be wanted that waits for the end of a preview
         self._progress: deque[tuple[float, int]] = deque()  # when, and how many documents were computed since the start
         self._changes: set[asyncio.Task[None]] = set()
 
@@ -178,7 +179,10 @@ class Resync:
                 due = wanted or self._versions.in_force
                 if running is not None and not running.preview and running.version != due:
                     await self._stop("another version of the sync function is wanted")
-                if not self._versions.automatic or wanted is None or self.running or self._closing:
+                if not self._versions.automatic or wanted is None or self._closing:
+                    return
+                if self.running:
+                    self._due_after = self._job is not None and self._job.preview
                     return
                 known = await self._store.resync.job()
                 if known is not None and known.version == wanted and known.state in ("held", "stopped"):
@@ -194,6 +198,12 @@ class Resync:
         self._waits_for = None
         self._progress.clear()
         self._task = asyncio.create_task(self._work(job), name=f"resync:{self._name}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        if self._due_after and not self._closing:
+            self._due_after = False
+            self.wanted_changed()
 
     async def _work(self, job: ResyncJob) -> None:
         function = SyncFunction(job.source, name=f"sync function of {self._name}", checked=True, in_resync=True)

@@ -154,6 +154,19 @@ async def test_an_automatic_resync_begins_with_the_change_of_the_function(world:
     await all_moved(world)
 
 
+async def test_an_automatic_resync_begins_once_a_preview_has_ended(world: World) -> None:
+    world.database.versions.automatic = True
+    hold = Hold(world.upstream, "d3")
+    await world.database.resync.start(ResyncStart(preview=True, source="function (doc) { channel('c'); }"))
+    await hold.reached.wait()
+    await world.database.versions.put(BY_OWNER)
+    told = await world.database.resync.status()
+    assert (told["status"], told["preview"]) == ("running", True)
+    hold.let_go.set()
+    await until(lambda: world.database.versions.wanted is None)
+    await all_moved(world)
+
+
 async def test_a_document_that_cannot_be_read_is_hidden_and_stops_nothing(world: World) -> None:
     row = await world.row("d4")
     assert row is not None
