@@ -18,7 +18,7 @@ POST_PARAMETERS: Final = frozenset({"action", "preview", "version", "accept_fail
 DOCUMENTS_PARAMETERS: Final = frozenset({"kind", "channel", "startkey", "limit"})
 LIST_PARAMETERS: Final = frozenset({"startkey", "limit"})
 _KNOWN: Final = (*sorted(POST_PARAMETERS), "sync")
-_KINDS: Final[tuple[ResyncKind, ...]] = ("changed", "entered", "failed", "left", "refused")
+_KINDS: Final[tuple[ResyncKind, ...]] = ("changed", "entered", "expiring", "failed", "left", "refused")
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -51,7 +51,7 @@ async def post(call: Call) -> web.StreamResponse:
 
 
 async def documents(call: Call) -> web.StreamResponse:
-    """Documents that enter or leave channels, change, are refused by the other function, or make it fail."""
+    """Documents that enter or leave channels, change, are refused by the other function, make it fail, or expire."""
     asked, channel = call.options.text("kind"), call.options.text("channel")
     kind = next((kind for kind in _KINDS if asked in (None, kind)), None)
     if kind is None:

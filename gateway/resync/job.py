@@ -361,6 +361,7 @@ class Resync:
             "docs_changed": counts.changed,
             "docs_refused": counts.refused,
             "docs_failed": counts.failed,
+            "docs_expiring": counts.expiring,
             "channels": {"entered": counts.channels_entered, "left": counts.channels_left},
             "access": {"gained": counts.access_gained, "lost": counts.access_lost},
             "accept_failures": job.accept_failures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from gateway.model.moments import moment_text
 from gateway.store.index import SqliteIndex
 from gateway.store.protocol import DatabaseState
 from gateway.store.resync_protocol import ListKind, ResyncCounts
@@ -13,6 +14,7 @@ from gateway.store.rows import ids_json
 _OF_KIND = {
     "refused": "SELECT document FROM resync_document WHERE database = ? AND refused IS NOT NULL",
     "failed": "SELECT document FROM resync_document WHERE database = ? AND failed IS NOT NULL",
+    "expiring": "SELECT document FROM resync_document WHERE database = ? AND expires IS NOT NULL",
     "changed": "SELECT document FROM resync_document WHERE database = ? AND changed = 1",
 }
 
@@ -22,7 +24,7 @@ def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: i
     cursor = 0 if row is None else row[0]
     if cursor < 0:  # what is there is of an earlier job
         total = state.doc_count + state.doc_del_count
-        return ResyncCounts(total, total, 0, 0, 0, 0, 0, 0, 0)
+        return ResyncCounts(total, total, 0, 0, 0, 0, 0, 0, 0, 0)
 
     def one(statement: str, *values: object) -> int:
         return int(sql.execute(statement, values).fetchone()[0])
@@ -39,6 +41,7 @@ def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: i
         one(documents + "changed = 1", database),
         one(documents + "refused IS NOT NULL", database),
         one(documents + "failed IS NOT NULL", database),
+        one(documents + "expires IS NOT NULL", database),
         one(channels, database, 1),
         one(channels, database, 0),
         one(access, database, 1),
@@ -92,7 +95,8 @@ def _described(sql: sqlite3.Connection, index: SqliteIndex, numbers: list[int]) 
     told = {
         row[0]: row[1:]
         for row in sql.execute(
-            "SELECT document, refused, failed FROM resync_document WHERE document IN (SELECT value FROM json_each(?))",
+            "SELECT document, refused, failed, expires FROM resync_document"
+            " WHERE document IN (SELECT value FROM json_each(?))",
             wanted,
         )
     }
@@ -100,12 +104,14 @@ def _described(sql: sqlite3.Connection, index: SqliteIndex, numbers: list[int]) 
     answer = []
     for number in numbers:
         entered, left = moves.get(number, ([], []))
-        refused, failed = told.get(number, (None, None))
+        refused, failed, expires = told.get(number, (None, None, None))
         row: dict[str, Any] = {"id": rows[number].id, "rev": rows[number].winner, "entered": entered, "left": left}
         if refused is not None:
             row["refused"] = refused
         if failed is not None:
             row["failed"] = failed
+        if expires is not None:
+            row["expires"] = moment_text(expires)
         answer.append(row)
     return answer
 
