@@ -105,6 +105,9 @@ SUPERSEDED_GRACE_SECONDS: Final = 600.0  # a listed revision stays fetchable thi
 # Resync
 RESYNC_BATCH_DOCUMENTS_COUNT: Final = 500  # computed at once; the last of them while nothing is routed
 RESYNC_PAUSE_SECONDS: Final = 0.005  # between two batches, beside what each waits for
+RESYNC_AT_REST_FIRST_SECONDS: Final = 0.5  # what the last batch may take while nothing is routed; doubled when it took
+RESYNC_AT_REST_LAST_SECONDS: Final = 5.0  # … longer, up to this: below WRITE_ROUTED_WAIT_SECONDS, so no write is 202
+RESYNC_LOGGED_DOCUMENTS_COUNT: Final = 1_000  # of which a function in a resync writes to the log; the lists have all
 RESYNC_CLEARED_COUNT: Final = 5_000  # documents of an earlier resync that are forgotten in one transaction
 RESYNC_RUNAWAYS_COUNT: Final = 100  # documents that the function may run away on, then the resync ends
 RESYNC_PUBLISHED_COUNT: Final = 1_000  # changed documents told to feeds one by one; of more, each reads the store again
@@ -260,6 +263,9 @@ def check() -> None:
         "a verdict outlives the wait for its routing": VERDICT_SECONDS >= WRITE_ROUTED_WAIT_SECONDS,
         "a stored write is read back before its writer gives up": WRITE_ROUTED_DOUBT_SECONDS
         < WRITE_ROUTED_WAIT_SECONDS,
+        "writes wait for the end of a resync, and are not given up for it": RESYNC_AT_REST_FIRST_SECONDS
+        <= RESYNC_AT_REST_LAST_SECONDS
+        <= WRITE_ROUTED_WAIT_SECONDS / 2,
         "a local document fits into a request body": LOCAL_DOCUMENT_BYTES <= BODY_BYTES,
         "a document fits into an answer of the upstream": BODY_BYTES <= UPSTREAM_ANSWER_BYTES,
         "what COPY takes along fits into a request body, as base64": COPY_ATTACHMENTS_BYTES * 4 // 3 <= BODY_BYTES,

@@ -165,7 +165,7 @@ class Trial:
     function: str | None
 
 
-ResyncKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed"]
+ResyncKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed", "expiring"]
 
 
 @dataclass(frozen=True, slots=True)

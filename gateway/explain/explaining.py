@@ -96,8 +96,11 @@ class Explaining:
 
     def _readers(self, index: Index, doc: str, start: str, limit: int) -> dict[str, Any]:
         row = index.find([doc]).get(doc)
+        left_out = [shown.not_imported_json(one) for one in index.not_imported(doc)[: limits.EXPLAIN_PATHS_COUNT]]
         if row is None or row.winner is None:
-            raise NotFound("no such document")
+            if not left_out:
+                raise NotFound("no such document")
+            return {"doc": doc, "not_imported": left_out, "readers": [], "next": None}
         leaf = index.leaves([row.document])[row.document][0]
         channels = {*leaf.routing.channels, index.star}
         following: str | None
@@ -127,6 +130,7 @@ class Explaining:
             "rev": leaf.rev,
             "deleted": leaf.deleted,
             "channels": sorted(index.channel_names(leaf.routing.channels).values()),
+            **({"not_imported": left_out} if left_out else {}),
             "readers": [
                 {"user": name, "channel": names[reason.channel], "kind": reason.kind, "since": reason.since}
                 for name, reason in rows

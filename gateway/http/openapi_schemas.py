@@ -48,7 +48,7 @@ PARAMETERS: Final[dict[str, Schema]] = {
     "inclusive_end": _FLAG,
     "key": _ANYTHING,
     "keys": {"type": "array"},
-    "kind": {"type": "string", "enum": ["changed", "entered", "failed", "left", "refused"]},
+    "kind": {"type": "string", "enum": ["changed", "entered", "expiring", "failed", "left", "refused"]},
     "last-event-id": {"type": "string", "description": "as `since`"},
     "latest": _FLAG,
     "limit": _COUNT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -127,6 +127,13 @@ class Options:
     def bad(self, name: str, expected: str) -> BadParameter:
         """The error for a value that is not what is expected."""
         return BadParameter(f"Invalid value for `{name}`: {shown(self.raw(name))}. It must be {expected}.")
+
+
+def only(query: Mapping[str, str], known: Collection[str]) -> None:
+    """Where an option that is mistyped would do harm. Raises BadParameter for one that is not known."""
+    if unknown := sorted(set(query) - set(known)):
+        names = f"; known are {', '.join(sorted(known))}" if known else ", nothing is"
+        raise BadParameter(f"`{unknown[0]}` is not known here{names}")
 
 
 def rev_of(value: object) -> str:

@@ -11,14 +11,14 @@ from gateway.errors import BadParameter, BadRequest
 from gateway.http.answers import answer
 from gateway.http.body import parse_json, read_body
 from gateway.http.call import Call
-from gateway.http.params import MISSING, Options
+from gateway.http.params import MISSING, Options, only
 from gateway.queries import ResyncKind, ResyncStart
 
 POST_PARAMETERS: Final = frozenset({"action", "preview", "version", "accept_failures"})
 DOCUMENTS_PARAMETERS: Final = frozenset({"kind", "channel", "startkey", "limit"})
 LIST_PARAMETERS: Final = frozenset({"startkey", "limit"})
 _KNOWN: Final = (*sorted(POST_PARAMETERS), "sync")
-_KINDS: Final[tuple[ResyncKind, ...]] = ("changed", "entered", "failed", "left", "refused")
+_KINDS: Final[tuple[ResyncKind, ...]] = ("changed", "entered", "expiring", "failed", "left", "refused")
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -28,6 +28,7 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def post(call: Call) -> web.StreamResponse:
     """Route all documents again, by the wanted version of the sync function or another; or only preview it; or stop."""
+    only(call.query, POST_PARAMETERS)  # `previev=true` must not change what everybody reads
     options = Options(call.query, await _body(call))
     action = options.text("action")
     if action not in (None, "start", "stop"):
@@ -50,7 +51,7 @@ async def post(call: Call) -> web.StreamResponse:
 
 
 async def documents(call: Call) -> web.StreamResponse:
-    """Documents that enter or leave channels, change, are refused by the other function, or make it fail."""
+    """Documents that enter or leave channels, change, are refused by the other function, make it fail, or expire."""
     asked, channel = call.options.text("kind"), call.options.text("channel")
     kind = next((kind for kind in _KINDS if asked in (None, kind)), None)
     if kind is None:

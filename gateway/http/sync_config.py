@@ -11,6 +11,7 @@ from gateway.errors import BadRequest
 from gateway.http.answers import SERVER, answer
 from gateway.http.body import parse_json, read_body
 from gateway.http.call import Call
+from gateway.http.params import only
 
 GET_PARAMETERS: Final = frozenset({"version", "versions"})
 PUT_PARAMETERS: Final = frozenset({"version"})
@@ -45,6 +46,7 @@ async def put(call: Call) -> web.StreamResponse:
 
 async def delete(call: Call) -> web.StreamResponse:
     """Change the sync function to the default one, `channel(doc.channels)`."""
+    only(call.query, ())  # `?version=2` does not delete a version
     version = await call.database.versions.reset(call.header("If-Match"))
     return _changed(call, version.number)
 

@@ -27,6 +27,7 @@ def differences(document: RoutedDocument, said: Mapping[str, Said]) -> Computed:
     leaves = []
     changed = False
     refused = failed = channels = None
+    expiries = []
     for leaf in document.leaves:
         now = said[leaf.rev]
         before, after = leaf.routing, now.routing
@@ -36,12 +37,16 @@ def differences(document: RoutedDocument, said: Mapping[str, Said]) -> Computed:
         if leaf.superseded:
             continue
         changed = changed or moved
+        if not leaf.deleted and after.expiry is not None and before.expiry != after.expiry:
+            expiries.append(after.expiry)
         # Of several leaves the winner's answer is told, which comes first.
         failed = failed or now.failed
         refused = refused or (now.refused if now.failed is None else None)
         if leaf.rev == document.winner and document.alive and before.channels != after.channels:
             channels = after.channels
-    return Computed(document.document, document.seq, leaves, changed, refused, failed, channels)
+    return Computed(
+        document.document, document.seq, leaves, changed, refused, failed, channels, min(expiries, default=None)
+    )
 
 
 def _seen(routing: Routing) -> tuple[object, ...]:

@@ -58,6 +58,7 @@ class Resync:
         self._job: ResyncJob | None = None  # that runs
         self._waits_for: str | None = None
         self._closing = False
+        self._due_after = False  # whether a version came to be wanted that waits for the end of a preview
         self._progress: deque[tuple[float, int]] = deque()  # when, and how many documents were computed since the start
         self._changes: set[asyncio.Task[None]] = set()
 
@@ -178,7 +179,10 @@ class Resync:
                 due = wanted or self._versions.in_force
                 if running is not None and not running.preview and running.version != due:
                     await self._stop("another version of the sync function is wanted")
-                if not self._versions.automatic or wanted is None or self.running or self._closing:
+                if not self._versions.automatic or wanted is None or self._closing:
+                    return
+                if self.running:
+                    self._due_after = self._job is not None and self._job.preview
                     return
                 known = await self._store.resync.job()
                 if known is not None and known.version == wanted and known.state in ("held", "stopped"):
@@ -194,9 +198,15 @@ class Resync:
         self._waits_for = None
         self._progress.clear()
         self._task = asyncio.create_task(self._work(job), name=f"resync:{self._name}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        if self._due_after and not self._closing:
+            self._due_after = False
+            self.wanted_changed()
 
     async def _work(self, job: ResyncJob) -> None:
-        function = SyncFunction(job.source, name=f"sync function of {self._name}, in a resync", checked=True)
+        function = SyncFunction(job.source, name=f"sync function of {self._name}", checked=True, in_resync=True)
         taken = False
         try:
             taken = await self._patiently(job, function)
@@ -221,6 +231,7 @@ class Resync:
         """Whether the function is in force in the end. What may pass is waited for."""
         pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
         cursor = job.cursor
+        allowed = limits.RESYNC_AT_REST_FIRST_SECONDS
         computing = Computing(self._store.resync, self._upstream, function)
         while True:
             try:
@@ -229,7 +240,9 @@ class Resync:
                         cursor = 0
                 count = limits.RESYNC_BATCH_DOCUMENTS_COUNT
                 while count == limits.RESYNC_BATCH_DOCUMENTS_COUNT:
+                    began = time.monotonic()
                     count, cursor = await self._batch(computing, cursor)
+                    took = time.monotonic() - began
                     pause = limits.UPSTREAM_RETRY_FIRST_SECONDS
                     await asyncio.sleep(limits.RESYNC_PAUSE_SECONDS)
                 if job.preview or job.version is None:
@@ -238,8 +251,18 @@ class Resync:
                     return False
                 if await self._is_held(job):
                     return False
+                if (
+                    took > allowed
+                ):  # so may what came meanwhile: that holds up nobody's writes, but less and less is left
+                    allowed = min(allowed * 2, limits.RESYNC_AT_REST_LAST_SECONDS)
+                    continue
                 async with self._at_rest():
-                    count, cursor = await self._batch(computing, cursor)
+                    try:
+                        async with asyncio.timeout(allowed):
+                            count, cursor = await self._batch(computing, cursor)
+                    except TimeoutError:  # computed while writes go on, then
+                        allowed = min(allowed * 2, limits.RESYNC_AT_REST_LAST_SECONDS)
+                        continue
                     if count == limits.RESYNC_BATCH_DOCUMENTS_COUNT:
                         continue  # too much came meanwhile to hold up routing for it
                     if await self._is_held(job):
@@ -325,7 +348,7 @@ class Resync:
         # What it ended as is told once the work has ended too: the function in force decides, another job may begin.
         running = self.running or job.state == "running"
         waits = self._waits_for if running else None
-        rate = self._rate() if running else None
+        rate = self._rate() if running and waits is None else None
         applied = job.state == "completed" and not job.preview and not running
         return {
             "status": "waiting" if waits is not None else "running" if running else job.state,
@@ -338,6 +361,7 @@ class Resync:
             "docs_changed": counts.changed,
             "docs_refused": counts.refused,
             "docs_failed": counts.failed,
+            "docs_expiring": counts.expiring,
             "channels": {"entered": counts.channels_entered, "left": counts.channels_left},
             "access": {"gained": counts.access_gained, "lost": counts.access_lost},
             "accept_failures": job.accept_failures,

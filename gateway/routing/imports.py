@@ -15,7 +15,7 @@ from typing import Final
 from gateway import limits
 from gateway.couch.upstream import Document
 from gateway.errors import GatewayError, RefusedBySyncFunction, UnauthorizedBySyncFunction
-from gateway.model.routing import ADMIN, Call, body_digest
+from gateway.model.routing import ADMIN, Call, Verdict, body_digest
 from gateway.store.protocol import DatabaseStore
 from gateway.syncfn.runtime import SyncFunction
 
@@ -73,7 +73,7 @@ class Imports:
         else:
             calls = [Call(foreign[at][0], None, ADMIN) for at in asked]
             for at, verdict in zip(asked, await self._filter.run(calls), strict=True):
-                answer[at] = None if verdict.error is None else _reason(verdict.error)
+                answer[at] = None if verdict.error is None else _reason(verdict.error, verdict)
         self.refused_count += sum(reason is not None for reason in answer)
         return answer
 
@@ -111,7 +111,8 @@ def _asking(source: str) -> str:
     return f"function (doc) {{ if (!({source}\n)(doc)) throw({{forbidden: {NOT_TAKEN!r}}}); }}"
 
 
-def _reason(error: GatewayError) -> str:
+def _reason(error: GatewayError, verdict: Verdict) -> str:
     if isinstance(error, (RefusedBySyncFunction, UnauthorizedBySyncFunction)):
         return error.reason if error.reason == NOT_TAKEN else f"the import filter refused it: {error.reason}"
-    return f"the import filter failed: {error.reason}"
+    thrown = verdict.thrown is not None and verdict.logs  # whose last line says what, and where
+    return f"the import filter failed: {verdict.logs[-1] if thrown else error.reason}"

@@ -180,7 +180,7 @@ def _routed(leaf: Leaf, names: _Names) -> RoutedLeaf:
         frozenset((names.principals[user], names.principals[role], end) for user, role, end in leaf.routing.role_ends),
         leaf.routing.asked_at or 0.0,
     )
-    return RoutedLeaf(leaf.rev, leaf.superseded_at is not None, routing, leaf.routing.refused)
+    return RoutedLeaf(leaf.rev, leaf.deleted, leaf.superseded_at is not None, routing, leaf.routing.refused)
 
 
 def _put(tx: Transaction, computed: Sequence[Computed], cursor: int, star: int) -> None:
@@ -207,8 +207,8 @@ def _put_told(tx: Transaction, told: Sequence[Computed], star: int) -> None:
         | {name for one in told for name in one.channels or ()}
     )
     tx.many(
-        "INSERT INTO resync_document (document, database, changed, refused, failed) VALUES (?, ?, ?, ?, ?)",
-        [(one.document, tx.database, one.changed, one.refused, one.failed) for one in told],
+        "INSERT INTO resync_document (document, database, changed, refused, failed, expires) VALUES (?, ?, ?, ?, ?, ?)",
+        [(one.document, tx.database, one.changed, one.refused, one.failed, one.expires) for one in told],
     )
     tx.many(
         "INSERT INTO resync_leaf (document, rev, channels, grants, roles, expiry, refused, moved)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from gateway.model.moments import moment_text
 from gateway.store.index import SqliteIndex
 from gateway.store.protocol import DatabaseState
 from gateway.store.resync_protocol import ListKind, ResyncCounts
@@ -13,6 +14,7 @@ from gateway.store.rows import ids_json
 _OF_KIND = {
     "refused": "SELECT document FROM resync_document WHERE database = ? AND refused IS NOT NULL",
     "failed": "SELECT document FROM resync_document WHERE database = ? AND failed IS NOT NULL",
+    "expiring": "SELECT document FROM resync_document WHERE database = ? AND expires IS NOT NULL",
     "changed": "SELECT document FROM resync_document WHERE database = ? AND changed = 1",
 }
 
@@ -20,6 +22,9 @@ _OF_KIND = {
 def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: int) -> ResyncCounts:
     row = sql.execute("SELECT cursor FROM resync_job WHERE database = ?", (database,)).fetchone()
     cursor = 0 if row is None else row[0]
+    if cursor < 0:  # what is there is of an earlier job
+        total = state.doc_count + state.doc_del_count
+        return ResyncCounts(total, total, 0, 0, 0, 0, 0, 0, 0, 0)
 
     def one(statement: str, *values: object) -> int:
         return int(sql.execute(statement, values).fetchone()[0])
@@ -36,11 +41,18 @@ def counts(sql: sqlite3.Connection, state: DatabaseState, database: int, star: i
         one(documents + "changed = 1", database),
         one(documents + "refused IS NOT NULL", database),
         one(documents + "failed IS NOT NULL", database),
+        one(documents + "expires IS NOT NULL", database),
         one(channels, database, 1),
         one(channels, database, 0),
         one(access, database, 1),
         one(access, database, 0),
     )
+
+
+def _begins(sql: sqlite3.Connection, database: int) -> bool:
+    """Whether what is there is of an earlier job, and about to be forgotten."""
+    statement = "SELECT 1 FROM resync_job WHERE database = ? AND cursor < 0"
+    return sql.execute(statement, (database,)).fetchone() is not None
 
 
 def documents(
@@ -52,6 +64,8 @@ def documents(
     start: int,
     limit: int,
 ) -> tuple[list[dict[str, Any]], int | None]:
+    if _begins(sql, database):
+        return [], None
     values: tuple[object, ...] = (database,)
     if kind in _OF_KIND:
         statement = _OF_KIND[kind]
@@ -81,7 +95,8 @@ def _described(sql: sqlite3.Connection, index: SqliteIndex, numbers: list[int]) 
     told = {
         row[0]: row[1:]
         for row in sql.execute(
-            "SELECT document, refused, failed FROM resync_document WHERE document IN (SELECT value FROM json_each(?))",
+            "SELECT document, refused, failed, expires FROM resync_document"
+            " WHERE document IN (SELECT value FROM json_each(?))",
             wanted,
         )
     }
@@ -89,17 +104,21 @@ def _described(sql: sqlite3.Connection, index: SqliteIndex, numbers: list[int]) 
     answer = []
     for number in numbers:
         entered, left = moves.get(number, ([], []))
-        refused, failed = told.get(number, (None, None))
+        refused, failed, expires = told.get(number, (None, None, None))
         row: dict[str, Any] = {"id": rows[number].id, "rev": rows[number].winner, "entered": entered, "left": left}
         if refused is not None:
             row["refused"] = refused
         if failed is not None:
             row["failed"] = failed
+        if expires is not None:
+            row["expires"] = moment_text(expires)
         answer.append(row)
     return answer
 
 
 def channels(sql: sqlite3.Connection, database: int, start: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    if _begins(sql, database):
+        return [], None
     found = sql.execute(
         "SELECT c.name, c.id FROM channel c WHERE c.database = ?1 AND c.name >= ?2"
         " AND EXISTS (SELECT 1 FROM resync_channel r WHERE r.database = ?1 AND r.channel = c.id)"

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from gateway.model.routing import Routing
 
 ResyncState: TypeAlias = Literal["running", "stopped", "held", "completed", "error"]
-ListKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed"]
+ListKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed", "expiring"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class RoutedLeaf:
     """A leaf as it is routed now, by name."""
 
     rev: str
+    deleted: bool
     superseded: bool
     routing: Routing
     refused: str | None
@@ -69,7 +70,8 @@ class Computed:
     """What came out of computing a document as it was at `seq`. Nothing set: nothing differs.
 
     `refused` and `failed` say why the function refuses a leaf, or on which error it ended. `channels` are those of the
-    winner, if it is alive and they differ.
+    winner, if it is alive and they differ. `expires` is when the first of its leaves that are alive will be deleted, in
+    unix seconds, of those that would not be, or at another time, by the function in force.
     """
 
     document: int
@@ -79,6 +81,7 @@ class Computed:
     refused: str | None = None
     failed: str | None = None
     channels: frozenset[str] | None = None
+    expires: float | None = None
 
     @property
     def is_told(self) -> bool:
@@ -96,6 +99,7 @@ class ResyncCounts:
     changed: int
     refused: int
     failed: int
+    expiring: int
     channels_entered: int
     channels_left: int
     access_gained: int

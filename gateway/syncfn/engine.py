@@ -173,6 +173,8 @@ def compile_error(source: str) -> str | None:
         source.encode()
     except UnicodeEncodeError:
         return "the sync function is not valid UTF-8"
+    if "\0" in source:
+        return "the sync function holds a null character"
     if len(source.encode()) > limits.SYNC_FUNCTION_SOURCE_BYTES:
         return f"the sync function exceeds {limits.SYNC_FUNCTION_SOURCE_BYTES} bytes"
     try:

@@ -16,7 +16,7 @@ class FunctionInForce:
     def __init__(self, function: SyncFunction, number: int) -> None:
         """`number` is which version of the database's function it is."""
         self._function = function
-        function.version = number
+        function.decide(number)
         self._asking: Counter[SyncFunction] = Counter()  # calls under way
         self._retired: set[SyncFunction] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -50,7 +50,7 @@ class FunctionInForce:
 
         The one before is closed once its calls under way have ended.
         """
-        function.version = number
+        function.decide(number)
         before, self._function = self._function, function
         if before is not function:
             self._retired.add(before)

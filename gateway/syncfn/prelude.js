@@ -10,7 +10,7 @@
   "use strict";
 
   const {
-    Array, Error, InternalError, JSON, Map, Number, Object, Promise, RangeError, Reflect, Set, String, Symbol, TypeError,
+    Array, Date, Error, InternalError, JSON, Map, Number, Object, Promise, RangeError, Reflect, Set, String, Symbol, TypeError,
   } = globalThis;
   const global = globalThis;
 
@@ -103,6 +103,16 @@
     });
   }
 
+  // A Date as its text, since that is what one would write in JavaScript; anything else as it is.
+  function time(value) {
+    if (!(value instanceof Date)) return value;
+    try {
+      return Reflect.apply(Date.prototype.toISOString, value, []);
+    } catch {
+      return null; // an invalid one
+    }
+  }
+
   // What limits a grant and is not understood refuses the write: a typo must not give access for ever.
   function endOf(more, place) {
     if (more.length === 0) return null;
@@ -111,9 +121,8 @@
     if (known.length !== 1 || known[0] !== "expires") {
       throw new TypeError(place + " takes as its third argument nothing but {expires: when}");
     }
-    const end = options.expires;
-    const time = typeof end === "number" ? Number.isFinite(end) : typeof end === "string" && end.length <= 64;
-    if (time) return end;
+    const end = time(options.expires);
+    if (typeof end === "number" ? Number.isFinite(end) : typeof end === "string" && end.length <= 64) return end;
     const problem = place + " got no time for `expires`: " + String(printed(end)).slice(0, 80);
     if (call.failure === null) call.failure = ["end", problem];
     throw new Error(problem);
@@ -129,8 +138,9 @@
     pairs((said.roles ??= new Map()), users, roles, endOf(more, "role()"), "role()", principalName);
   }
 
-  function expiry(value) {
+  function expiry(when) {
     const said = current();
+    const value = time(when);
     if (typeof value !== "number" && typeof value !== "string") return;
     if (typeof value === "string" && value.length > 64) return;
     if (said.expiry[said.expiry.length - 1] !== value) said.expiry.push(value);

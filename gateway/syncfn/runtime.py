@@ -36,10 +36,12 @@ class SyncFunction:
         *,
         name: str = "sync function",
         checked: bool = False,
+        in_resync: bool = False,
         engine_limits: EngineLimits | None = None,
     ) -> None:
         """`name` says in the log whose function it is.
 
+        `in_resync` says that it is asked about every document there is: the log then tells of some of them only.
         Unless the source is `checked` already, raises BadSyncFunction and blocks a few milliseconds.
         """
         if not checked and (problem := compile_error(source)):
@@ -48,8 +50,14 @@ class SyncFunction:
         self.version = 0  # which version of a database's function it is, if it is one: its verdicts bear it
         self.digest = hashlib.sha256(source.encode()).hexdigest()
         self._name = name
+        self._log_left: int | None = limits.RESYNC_LOGGED_DOCUMENTS_COUNT if in_resync else None
         hello = {"source": source, "limits": asdict(engine_limits or EngineLimits())}
         self._runner = Runner("gateway.syncfn.worker", hello, name=name)
+
+    def decide(self, version: int) -> None:
+        """It is in force from now on, as this version of its database's function."""
+        self.version = version
+        self._log_left = None
 
     async def run(self, calls: Sequence[Call], *, now: float | None = None) -> list[Verdict]:
         """One verdict for each call, in order; a failing function is a verdict's `error`, never raised.
@@ -96,11 +104,23 @@ class SyncFunction:
             raise SyncFunctionUnavailable(f"the sync function cannot be run: {problem}") from None
 
     def _write_logs(self, calls: Sequence[Call], verdicts: Sequence[Verdict]) -> None:
+        name = self._name if self._log_left is None else f"{self._name}, in a resync"
         for call, verdict in zip(calls, verdicts, strict=True):
-            if isinstance(verdict.error, SyncFunctionFailed) and not isinstance(verdict.error, NotLookedAt):
-                _log.warning("%s: %s: %s", self._name, call.doc.get("_id"), verdict.error.reason)
+            failure = verdict.error
+            if not isinstance(failure, SyncFunctionFailed) or isinstance(failure, NotLookedAt):
+                failure = None
+            if failure is None and not verdict.logs:
+                continue
+            if self._log_left is not None:
+                if not self._log_left:
+                    return
+                self._log_left -= 1
+            if failure is not None:
+                _log.warning("%s: %s: %s", name, call.doc.get("_id"), failure.reason)
             for line in verdict.logs:
-                _log.info("%s: %s: %s", self._name, call.doc.get("_id"), line)
+                _log.info("%s: %s: %s", name, call.doc.get("_id"), line)
+            if self._log_left == 0:
+                _log.info("%s: the log tells of no more documents of this resync", name)
 
     async def close(self) -> None:
         """End the process. Calls under way raise SyncFunctionUnavailable."""

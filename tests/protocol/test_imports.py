@@ -53,6 +53,9 @@ async def test_only_what_the_filter_takes_reaches_users_and_explain_says_why(tmp
             assert (await admin.get("/notes/desk")).status_code == 200, "administrators see CouchDB itself"
             told = (await admin.get("/notes/_access", params={"user": "ann", "doc": "desk"})).json()
             assert (told["verdict"], told["can_read"]) == ("not-imported", False)
+            readers = (await admin.get("/notes/_access", params={"doc": "desk"})).json()
+            assert (readers["readers"], readers["next"]) == ([], None)
+            assert readers["not_imported"] == told["not_imported"]
             assert (await admin.get("/notes/_status")).json()["not_imported_count"] == 1
 
 

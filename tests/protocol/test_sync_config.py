@@ -142,6 +142,7 @@ async def test_what_is_no_function_is_refused_with_its_place_and_changes_nothing
         (400, "", "not a sync function", {"content": "7"}),
         (400, "", "interrupted", {"content": "(function () { for (;;); })()"}),
         (400, "", "UTF-8", {"content": b"function (doc) {} // \xff"}),
+        (400, "", "null character", {"content": "function (doc) { \0 }"}),
         (413, "", "SYNC_FUNCTION_SOURCE_BYTES", {"content": large}),
         (400, "", "as JSON the sync function is a string", {"json": {"sync": ROOM}}),
         (400, "", "", {"content": ROOM, **string}),
@@ -158,6 +159,7 @@ async def test_what_is_no_function_is_refused_with_its_place_and_changes_nothing
         assert reason in answer.json()["reason"], answer.text
     for query, expected in (("version=x", 400), ("version=9", 404), ("versions=perhaps", 400)):
         assert await admin.status("GET", f"{PATH}?{query}") == expected
+    assert await admin.status("DELETE", f"{PATH}?version=1") == 400  # which would be the default function
     assert await admin.status("POST", PATH) == 405
     assert await overview(admin) == before
     assert await admin.get("/_status") == status

@@ -102,11 +102,15 @@ async def test_a_resync_goes_on_by_itself_after_a_restart(world: World) -> None:
 
 
 async def test_an_upstream_that_is_down_is_waited_for(world: World) -> None:
-    world.upstream.gone = True
+    hold = Hold(world.upstream, "d5")
     await begin(world)
+    await hold.reached.wait()
+    world.upstream.gone = True
+    hold.let_go.set()
     await until(lambda: (world.database.resync.brief() or {})["status"] == "waiting")
     told = await world.database.resync.status()
     assert (told["status"], told["last_error"]) == ("waiting", "nothing is there")
+    assert (told["rate"], told["seconds_left"]) == (None, None)
     world.upstream.gone = False
     told = await ended(world)
     assert told["last_error"] is None
@@ -150,6 +154,19 @@ async def test_an_automatic_resync_begins_with_the_change_of_the_function(world:
     await all_moved(world)
 
 
+async def test_an_automatic_resync_begins_once_a_preview_has_ended(world: World) -> None:
+    world.database.versions.automatic = True
+    hold = Hold(world.upstream, "d3")
+    await world.database.resync.start(ResyncStart(preview=True, source="function (doc) { channel('c'); }"))
+    await hold.reached.wait()
+    await world.database.versions.put(BY_OWNER)
+    told = await world.database.resync.status()
+    assert (told["status"], told["preview"]) == ("running", True)
+    hold.let_go.set()
+    await until(lambda: world.database.versions.wanted is None)
+    await all_moved(world)
+
+
 async def test_a_document_that_cannot_be_read_is_hidden_and_stops_nothing(world: World) -> None:
     row = await world.row("d4")
     assert row is not None
@@ -172,6 +189,67 @@ async def test_a_function_that_runs_away_over_and_over_ends_the_resync(
     told = await ended(world, "error")
     assert told["last_error"] == "the sync function ran away on more than 0 documents"
     assert await world.channels("d1") == {"a"}
+
+
+async def test_no_write_waits_for_what_the_last_documents_take(world: World) -> None:
+    """Somebody writes documents meanwhile that the wanted function has long to think about."""
+    reached, let_go = asyncio.Event(), asyncio.Event()
+
+    async def thinks(wanted: Sequence[RevisionRef]) -> None:
+        read = {ref.id for ref in wanted}
+        if "d6" in read and not reached.is_set():
+            await world.write(ADMIN, "last", channels=["a"], of=["b"])
+        elif "last" in read:  # nothing is left but this one, which is written meanwhile
+            await world.write(ADMIN, "very-last", channels=["a"], of=["b"])
+        elif "very-last" in read:
+            reached.set()
+            await let_go.wait()
+
+    world.upstream.before_read = thinks
+    await begin(world)
+    await reached.wait()
+    async with asyncio.timeout(limits.WRITE_ROUTED_WAIT_SECONDS / 2):
+        await world.write(ADMIN, "other", channels=["a"], of=["b"])
+    assert await world.channels("other") == {"a"}
+    let_go.set()
+    await ended(world)
+    assert [await world.channels(doc) for doc in ("last", "very-last", "other")] == [{"b"}] * 3
+
+
+async def test_nothing_is_told_of_the_resync_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    resync = world.database.resync
+    await resync.start(ResyncStart(preview=True, source=BY_OWNER))
+    assert (await ended(world))["docs_changed"] == 6
+    monkeypatch.setattr(limits, "RESYNC_CLEARED_COUNT", 1)
+    hold = Hold(world.upstream, "d1")
+    await resync.start(ResyncStart(preview=True, source="function (doc) { channel('c'); }"))
+    while not hold.reached.is_set():
+        told = await resync.status()
+        assert (told["docs_changed"], told["channels"]) == (0, {"entered": 0, "left": 0})
+        assert (await resync.documents("changed", None, 0, 10))["documents"] == []
+        assert (await resync.channels("", 10))["channels"] == []
+    hold.let_go.set()
+    assert (await ended(world))["docs_changed"] == 6
+
+
+async def test_the_log_tells_of_some_documents_of_a_resync_and_of_all_afterwards(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "RESYNC_LOGGED_DOCUMENTS_COUNT", 3)
+    caplog.set_level("INFO", "gateway.syncfn.runtime")
+    await begin(world, BY_OWNER.replace("{", "{ console.log('seen');", 1))
+    await ended(world)
+    said = [line.partition(": ")[::2] for line in caplog.messages if line.startswith("sync function")]
+    assert said == [
+        ("sync function of notes, in a resync", text)
+        for text in [
+            *(f"{doc}: seen" for doc in DOCUMENTS[:3]),
+            "the log tells of no more documents of this resync",
+        ]
+    ]
+    caplog.clear()
+    await world.write(ADMIN, "new")
+    assert [line.partition(": ")[::2] for line in caplog.messages] == [("sync function of notes", "new: seen")]
 
 
 async def test_feeds_see_very_many_changes_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.protocol.site import Person, Place
 from tests.resync.conftest import BY_OWNER, BY_ROOM, ended, resync, want
+from tests.routing.world import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -121,6 +122,30 @@ async def test_any_source_can_be_previewed_and_then_be_applied(rooms: Place) -> 
     assert (await ended(admin))["version"] == 1
     assert sorted(await ann.held()) == ["bad", "moves", "stays"]
     assert (await admin.http.get("/_config/sync")).text == BY_ROOM
+
+
+async def test_a_preview_tells_which_documents_would_expire_and_when(rooms: Place) -> None:
+    """They are deleted in CouchDB once the function is in force, and nothing else of them may differ."""
+    admin = await rooms.admin()
+    await admin.put("lasts", room="a")
+    await admin.put("goes", room="a", until="2020-01-31T12:00:00Z")
+    await admin.put("gone", room="a", until="2020-01-31T12:00:00Z")
+    await admin.delete("gone", (await admin.get("/gone"))["_rev"])
+    expiring = BY_ROOM.replace("{", "{ expiry(doc.until || (doc._deleted && 60));", 1)
+    await resync(admin, preview=True, sync=expiring)
+    told = await ended(admin)
+    assert (told["docs_changed"], told["docs_expiring"]) == (0, 1)
+    (listed,) = (await admin.get("/_resync/documents", kind="expiring"))["documents"]
+    assert (listed["id"], listed["expires"]) == ("goes", "2020-01-31T12:00:00Z")
+    assert await admin.status("GET", "/goes") == 200
+    await resync(admin, sync=expiring)
+    assert (await ended(admin))["docs_expiring"] == 1
+
+    async def is_gone() -> bool:
+        return await admin.status("GET", "/goes") == 404
+
+    await until(is_gone)
+    assert await admin.status("GET", "/lasts") == 200
 
 
 async def test_there_must_be_something_to_do(rooms: Place) -> None:

@@ -99,7 +99,8 @@ async def test_a_filter_that_fails_takes_nothing_in_and_explain_tells(world: Wor
     await world.routed()
     assert await world.ids(ann) == ["good"]
     (one,) = (await explained(world, "ann", "bad"))["not_imported"]
-    assert one["reason"].startswith("the import filter failed: ")
+    assert one["reason"].startswith("the import filter failed: error: TypeError: ")
+    assert "at line 1" in one["reason"]
 
 
 async def test_a_direct_edit_that_is_not_taken_in_takes_the_document_away(world: World) -> None:

@@ -298,6 +298,7 @@ def test_reject_without_an_error_status_is_nothing(arguments: str) -> None:
 def test_the_last_valid_expiry_counts() -> None:
     assert routed(ask("expiry(100); expiry('2000000000'); expiry('soon'); expiry(null)")).expiry == 2_000_000_000
     assert routed(ask("expiry(100)")).expiry == NOW + 100
+    assert routed(ask("expiry(new Date(2000000000000)); expiry(new Date(NaN))")).expiry == 2_000_000_000
     assert routed(ask("expiry({}); expiry([5]); expiry(true); expiry('9'.repeat(100))")).expiry is None
 
 

@@ -29,6 +29,7 @@ def ends(source: str) -> set[tuple[str, str, float]]:
         (f"{SECONDS_2030}", SECONDS_2030),
         ('"2030-01-01T00:00:00Z"', SECONDS_2030),
         ('"2030-01-01T01:00:00+01:00"', SECONDS_2030),
+        ("new Date(Date.UTC(2030, 0, 1))", SECONDS_2030),
         ('"1999-01-01T00:00:00Z"', 915_148_800),  # over already: the store makes nothing of it
     ],
 )
@@ -81,6 +82,7 @@ def test_a_grant_without_end_outlasts_all_others() -> None:
             '"soon"',
         ),
         *('"2030-02-30T00:00:00Z"', '"9".repeat(100)', "doc.until", "Symbol.iterator", "1n"),
+        *("new Date(NaN)", "Object.create(Date.prototype)", "new Date(8640000000000000)"),
     ],
 )
 def test_an_end_that_is_no_time_refuses_the_document_and_says_so(when: str) -> None:

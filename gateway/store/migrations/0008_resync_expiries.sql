@@ -1,0 +1,3 @@
+-- When a document, alive, will expire by the other function, where it would not, or at another time, by the one in force.
+ALTER TABLE resync_document ADD COLUMN expires REAL;
+CREATE INDEX resync_document_expires ON resync_document (database, document) WHERE expires IS NOT NULL;
