@@ -171,9 +171,11 @@ ResyncKind: TypeAlias = Literal["entered", "left", "refused", "failed", "changed
 @dataclass(frozen=True, slots=True)
 class ResyncStart:
     """What to route anew by: a `version` of the sync function, a `source`, or what is wanted. A `preview` changes
-    nothing. `accept_failures`: hide documents on which the function fails."""
+    nothing. `accept_failures`: hide documents on which the function fails; `accept_deletions`: delete those that are
+    over by it already."""
 
     preview: bool = False
     version: int | None = None
     source: str | None = None
     accept_failures: bool = False
+    accept_deletions: bool = False

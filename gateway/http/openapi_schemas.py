@@ -18,6 +18,7 @@ _REV: Final[Schema] = {"type": "string", "pattern": "^[0-9]+-"}
 
 # Of a query string. Those in JSON_PARAMETERS are JSON there (`startkey="a"`), as in CouchDB.
 PARAMETERS: Final[dict[str, Schema]] = {
+    "accept_deletions": {"type": "boolean", "description": "delete documents that have expired by the function"},
     "accept_failures": {"type": "boolean", "description": "hide documents on which the sync function fails"},
     "action": {"type": "string", "enum": ["start", "stop"]},
     "active_only": _FLAG,
@@ -245,6 +246,7 @@ BODIES: Final[dict[tuple[str, str], Schema | None]] = {
             "version": {"type": "integer", "minimum": 1},
             "sync": {"type": "string", "description": "the source of a sync function"},
             "accept_failures": _FLAG,
+            "accept_deletions": _FLAG,
         }
     ),
     ("POST", "/{db}/_user"): _USER,

@@ -14,7 +14,7 @@ from gateway.http.call import Call
 from gateway.http.params import MISSING, Options, only
 from gateway.queries import ResyncKind, ResyncStart
 
-POST_PARAMETERS: Final = frozenset({"action", "preview", "version", "accept_failures"})
+POST_PARAMETERS: Final = frozenset({"action", "preview", "version", "accept_failures", "accept_deletions"})
 DOCUMENTS_PARAMETERS: Final = frozenset({"kind", "channel", "startkey", "limit"})
 LIST_PARAMETERS: Final = frozenset({"startkey", "limit"})
 _KNOWN: Final = (*sorted(POST_PARAMETERS), "sync")
@@ -38,6 +38,7 @@ async def post(call: Call) -> web.StreamResponse:
         version=options.integer("version", least=1),
         source=options.text("sync"),
         accept_failures=options.flag("accept_failures"),
+        accept_deletions=options.flag("accept_deletions"),
     )
     if action == "stop":
         if asked != ResyncStart():

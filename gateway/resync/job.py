@@ -118,7 +118,10 @@ class Resync:
         number, source = await self._source(asked)
         digest = hashlib.sha256(source.encode()).hexdigest()
         known = await self._store.resync.job()
-        job = ResyncJob(number, digest, source, asked.preview, "running", -1, asked.accept_failures, time.time())
+        job = ResyncJob(
+            *(number, digest, source, asked.preview, "running", -1, asked.accept_failures, time.time()),
+            accept_deletions=asked.accept_deletions,
+        )
         if known is not None and known.digest == digest and (known.state != "completed" or known.preview):
             job = replace(job, cursor=known.cursor)
         await self._store.resync.begin(job)
@@ -251,9 +254,7 @@ class Resync:
                     return False
                 if await self._is_held(job):
                     return False
-                if (
-                    took > allowed
-                ):  # so may what came meanwhile: that holds up nobody's writes, but less and less is left
+                if took > allowed:  # what came meanwhile may take as long: it is computed while writes go on, too
                     allowed = min(allowed * 2, limits.RESYNC_AT_REST_LAST_SECONDS)
                     continue
                 async with self._at_rest():
@@ -293,15 +294,17 @@ class Resync:
         return count, cursor
 
     async def _is_held(self, job: ResyncJob) -> bool:
-        """Documents that the function failed on would be hidden: that is for an administrator to decide."""
+        """Documents that would be lost, hidden or deleted, are for an administrator to decide about."""
         store = self._store.resync
-        if job.accept_failures or not (await store.list_documents("failed", None, 0, 1))[0]:
+        why = None
+        if not job.accept_failures and (await store.list_documents("failed", None, 0, 1))[0]:
+            failed = (await store.counts()).failed
+            why = f"the sync function failed on {failed} documents, which would be hidden; see kind=failed"
+        elif not job.accept_deletions and (expired := await store.count_expired(time.time())):
+            why = f"{expired} documents have expired by the sync function and would be deleted; see kind=expiring"
+        if why is None:
             return False
-        failed = (await store.counts()).failed
-        await self._store.resync.settle(time.time())
-        why = (
-            f"the sync function failed on {failed} documents, which would be hidden; see _resync/documents?kind=failed"
-        )
+        await store.settle(time.time())
         log.warning("database %s: the resync is held: %s", self._name, why)
         await store.note("held", error=why, ended_at=time.time())
         return True
@@ -365,6 +368,7 @@ class Resync:
             "channels": {"entered": counts.channels_entered, "left": counts.channels_left},
             "access": {"gained": counts.access_gained, "lost": counts.access_lost},
             "accept_failures": job.accept_failures,
+            "accept_deletions": job.accept_deletions,
             "rate": rate,
             "seconds_left": round(counts.left / rate, 1) if rate else None,
             "started_at": job.started_at,

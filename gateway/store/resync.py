@@ -26,7 +26,7 @@ from gateway.store.rows import ids_json
 from gateway.store.transaction import Transaction
 
 T = TypeVar("T")
-_JOB = "version, digest, source, preview, state, cursor, accept_failures, started_at, ended_at, error"
+_JOB = "version, digest, source, preview, state, cursor, accept_failures, started_at, ended_at, error, accept_deletions"
 
 
 class Opened(Protocol):
@@ -83,6 +83,9 @@ class SqliteResync:
 
         return await self._transaction(run)
 
+    async def count_expired(self, now: float) -> int:
+        return await self._snapshot(lambda _, sql: resync_lists.expired(sql, self._number, now))
+
     async def counts(self) -> ResyncCounts:
         return await self._snapshot(lambda index, sql: resync_lists.counts(sql, index.state, self._number, self._star))
 
@@ -104,16 +107,19 @@ def job(sql: sqlite3.Connection, database: int) -> ResyncJob | None:
     row = sql.execute(f"SELECT {_JOB} FROM resync_job WHERE database = ?", (database,)).fetchone()
     if row is None:
         return None
-    version, digest, source, preview, state, cursor, accept, started_at, ended_at, error = row
-    return ResyncJob(version, digest, source, bool(preview), state, cursor, bool(accept), started_at, ended_at, error)
+    version, digest, source, preview, state, cursor, failures, started_at, ended_at, error, deletions = row
+    return ResyncJob(
+        *(version, digest, source, bool(preview), state, cursor, bool(failures), started_at, ended_at, error),
+        bool(deletions),
+    )
 
 
 def _begin(tx: Transaction, value: ResyncJob) -> None:
     tx.sql(
-        f"INSERT OR REPLACE INTO resync_job (database, {_JOB}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO resync_job (database, {_JOB}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(tx.database, value.version, value.digest, value.source, value.preview, value.state, value.cursor),
-            *(value.accept_failures, value.started_at, value.ended_at, value.error),
+            *(value.accept_failures, value.started_at, value.ended_at, value.error, value.accept_deletions),
         ),
     )
     if value.cursor < 0:

@@ -55,6 +55,11 @@ def _begins(sql: sqlite3.Connection, database: int) -> bool:
     return sql.execute(statement, (database,)).fetchone() is not None
 
 
+def expired(sql: sqlite3.Connection, database: int, now: float) -> int:
+    found = sql.execute("SELECT count(*) FROM resync_document WHERE database = ? AND expires <= ?", (database, now))
+    return int(found.fetchone()[0])
+
+
 def documents(
     sql: sqlite3.Connection,
     index: SqliteIndex,

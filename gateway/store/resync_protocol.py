@@ -30,6 +30,7 @@ class ResyncJob:
     started_at: float
     ended_at: float | None = None
     error: str | None = None
+    accept_deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,9 @@ class ResyncStore(Protocol):
         are not computed. Raises Conflict when another version
         is wanted by now. The publication is delivered before this returns.
         """
+
+    async def count_expired(self, now: float) -> int:
+        """How many documents would be over at `now` (unix seconds) by the computed routing, and deleted at once."""
 
     async def counts(self) -> ResyncCounts: ...
 

@@ -56,7 +56,12 @@ async def test_a_list_is_asked_for_in_pages(gateway: Ports, path: str, asked: li
         ("POST", "_resync", {"preview": 1}, "true or false"),
         ("POST", "_resync", {"version": 0}, "an integer of 1 or more"),
         ("POST", "_resync", {"sync": 7}, "a string"),
-        ("POST", "_resync?previev=true", None, "`previev` is not known here; known are accept_failures, action"),
+        (
+            "POST",
+            "_resync?previev=true",
+            None,
+            "`previev` is not known here; known are accept_deletions, accept_failures",
+        ),
         ("POST", "_resync", {"what": 7}, "'what' is not known"),
         ("POST", "_resync", [], "JSON object"),
         ("POST", "_resync", {"sync": "function () {}", "version": 1}, "not both"),

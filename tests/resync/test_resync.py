@@ -139,6 +139,12 @@ async def test_a_preview_tells_which_documents_would_expire_and_when(rooms: Plac
     assert (listed["id"], listed["expires"]) == ("goes", "2020-01-31T12:00:00Z")
     assert await admin.status("GET", "/goes") == 200
     await resync(admin, sync=expiring)
+    held = await ended(admin, "held")
+    assert "1 documents have expired by the sync function and would be deleted" in held["last_error"]
+    assert await admin.status("GET", "/goes") == 200, "nothing is deleted before an administrator accepts that"
+    await resync(admin, sync=expiring, accept_failures=True)
+    await ended(admin, "held")
+    await resync(admin, sync=expiring, accept_deletions=True)
     assert (await ended(admin))["docs_expiring"] == 1
 
     async def is_gone() -> bool:
