@@ -35,6 +35,16 @@ manager of the shops in the north.
       -d '{{"_rev": "…", "type": "region", "name": "north", "manager": "rita",
            "shops": ["north-1", "north-2", "north-3", "south-1"]}}'
 
+  Why can she see that, and who else can?
+    curl "http://{admin}/{database}/_access?user=rita&doc=order:north-3:00001"
+    curl "http://{admin}/{database}/_access?doc=order:north-3:00001"
+
+  What would another sync function change?
+    curl -X POST "http://{admin}/{database}/_resync?preview=true" -H 'Content-Type: application/json' \\
+      -d '{{"sync": "function (doc) {{ channel(doc.type); }}"}}'
+    curl "http://{admin}/{database}/_resync"                       # how many documents and users
+    curl "http://{admin}/{database}/_resync/channels"              # and _resync/access, _resync/documents
+
   Users and roles, on the admin port (this machine only):
     curl "http://{admin}/{database}/_user/rita"
     curl -X PUT "http://{admin}/{database}/_user/mia" -H 'Content-Type: application/json' \\
